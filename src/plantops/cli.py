@@ -1,0 +1,240 @@
+"""The command line: each command parses, calls one function, prints, and returns an exit code."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup, TyperOption
+
+from plantops import __version__
+from plantops.config import Config, find_root, load
+from plantops.console import Console
+from plantops.errors import CHANGES_WAITING
+
+
+class _Option(TyperOption):
+    """An option that costs nothing when it is not given: Typer 0.29 imports pydantic then, 75 ms of each command."""
+
+    def process_value(self, ctx: Any, value: Any) -> Any:
+        """The value, converted; without one only the callback is asked."""
+        if value is not None or self.required:
+            return super().process_value(ctx, value)
+        return self.callback(ctx, self, None) if self.callback else None
+
+
+def _light(options: list[Any]) -> list[Any]:
+    for one in options:
+        if type(one) is TyperOption:
+            one.__class__ = _Option
+    return options
+
+
+class _Command(TyperCommand):
+    def get_params(self, ctx: Any) -> list[Any]:
+        return _light(super().get_params(ctx))
+
+
+class _Group(TyperGroup):
+    def get_params(self, ctx: Any) -> list[Any]:
+        return _light(super().get_params(ctx))
+
+
+app = typer.Typer(
+    cls=_Group, name="plantops", no_args_is_help=True, add_completion=False, rich_markup_mode=None,
+    pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]},
+    help="Notices new photos under DVC, trains, judges, releases and rolls back an image classifier.",
+)  # fmt: skip
+command = partial(app.command, cls=_Command)
+
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="Another file than config.yaml.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document, for machines.")]
+Interval = Annotated[float | None, typer.Option(min=0.1, help="Seconds between two looks.")]
+
+
+def _config(file: Path | None) -> Config:
+    return load(find_root(Path.cwd()), file.resolve() if file else None)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"plantops {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@command()
+def init(folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where; made if missing.")] = Path()) -> None:
+    """Make a ready project (git, DVC, stages, config). Never overwrites a file."""
+    from plantops import project
+
+    console = Console()
+    for line in project.make(folder.resolve()) or ["a plantops project already: nothing to do"]:
+        console.say(line)
+    console.say(f"next: put photos into {folder / 'data/raw/PlantVillage'}/<Class>/ and dvc add each class,")
+    console.say("      or plantops sample for drawn leaves; then plantops run")
+
+
+@command()
+def run(
+    force: Annotated[bool, typer.Option("--force", help="Run every step although nothing changed.")] = False,
+    skip_dvc: Annotated[bool, typer.Option("--skip-dvc", help="No training: deploy what was accepted.")] = False,
+    skip_docker: Annotated[bool, typer.Option("--skip-docker", help="Build no image.")] = False,
+    skip_deploy: Annotated[bool, typer.Option("--skip-deploy", help="Train and judge only.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run, and change nothing.")] = False,
+    config: ConfigFile = None,
+) -> None:
+    """Run the pipeline once, if anything changed: train, judge, release, deploy."""
+    from plantops import pipeline, report
+    from plantops.steps import Options
+
+    settings, console = _config(config), Console()
+    options = Options(force, skip_dvc, skip_docker, skip_deploy)
+    if dry_run:
+        report.dry_run(settings, options, console)
+        return
+    outcome = pipeline.run(settings, options, console)
+    report.summary(settings, outcome, console)
+
+
+@command()
+def check(
+    as_json: Json = False,
+    exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 6 when changes are waiting.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Keep checking; say what changes. Runs nothing.")] = False,
+    interval: Interval = None,
+    config: ConfigFile = None,
+) -> None:
+    """Say whether there is something to run, and why. Changes nothing."""
+    from plantops import checking
+
+    settings, console = _config(config), Console()
+    if watch:
+        checking.keep(settings, console, settings.watch.interval_s if interval is None else interval, as_json)
+        return
+    due = checking.once(settings, console, as_json)
+    if due and exit_code:
+        raise typer.Exit(CHANGES_WAITING)
+
+
+@command()
+def watch(interval: Interval = None, config: ConfigFile = None) -> None:
+    """Watch the project and run the pipeline whenever something changed. Ctrl-C or SIGTERM ends it."""
+    import signal
+    import threading
+    from types import FrameType
+
+    from plantops import pipeline, report
+    from plantops import watch as watching
+    from plantops.steps import Options
+
+    settings, console, stop = _config(config), Console(), threading.Event()
+
+    def once(trigger: str) -> None:
+        report.summary(settings, pipeline.run(settings, Options(), console, trigger), console)
+
+    def polite_end(_: int, __: FrameType | None) -> None:
+        stop.set()
+        raise KeyboardInterrupt  # the run that goes on is interrupted, and owed
+
+    signal.signal(signal.SIGTERM, polite_end)
+    try:
+        watching.loop(settings, console, settings.watch.interval_s if interval is None else interval, once, stop)
+    except KeyboardInterrupt:
+        if not stop.is_set():
+            raise
+    console.say("stopped watching; what is in service still is")
+
+
+@command()
+def status(as_json: Json = False, config: ConfigFile = None) -> None:
+    """What is in service, what is going on, and what waits."""
+    from plantops import report
+
+    report.status(_config(config), Console(), as_json)
+
+
+@command()
+def releases(as_json: Json = False, config: ConfigFile = None) -> None:
+    """List the releases, newest first."""
+    from plantops import report
+
+    report.releases(_config(config), Console(), as_json)
+
+
+@command()
+def rollback(
+    release: Annotated[str | None, typer.Argument(help="Which one; the previous by default.")] = None,
+    config: ConfigFile = None,
+) -> None:
+    """Go back to an older release. The one left is withdrawn and does not come back by itself."""
+    from plantops import releases as shelf
+
+    console = Console()
+    target = shelf.roll_back(_config(config), console, release)
+    console.say(f"{target.id} is in service", "green")
+
+
+@command()
+def up(config: ConfigFile = None) -> None:
+    """Start the API with the release in service, and the MLflow page."""
+    from plantops import releases as shelf
+
+    shelf.up(_config(config), Console())
+
+
+@command()
+def down(config: ConfigFile = None) -> None:
+    """Stop the API and the MLflow page; says what it stopped."""
+    from plantops import releases as shelf
+
+    shelf.down(_config(config), Console())
+
+
+@command()
+def doctor(as_json: Json = False, config: ConfigFile = None) -> None:
+    """Look for what is wrong here, and say the command that mends it."""
+    from plantops import doctor as surgery
+    from plantops import report
+
+    report.findings(surgery.examine(Path.cwd(), config), Console(), as_json)
+
+
+@command()
+def sample(
+    folder: Annotated[Path | None, typer.Argument(metavar="DIR", help="Where; the raw data by default.")] = None,
+    classes: Annotated[int, typer.Option(help="How many classes.", min=2)] = 6,
+    per_class: Annotated[int, typer.Option(help="How many leaves of each.", min=4)] = 60,
+    seed: Annotated[int, typer.Option(help="Other leaves for another number.")] = 1,
+) -> None:
+    """Draw sample leaves to try plantops with. They are no photos, and never mixed with photos."""
+    from plantops import dvc
+    from plantops import sample as drawing
+
+    target = folder or dvc.raw_folder(find_root(Path.cwd()))
+    console = Console()
+    for name, count in drawing.draw(target, classes, per_class, seed).items():
+        console.say(f"  {count:4d}  {name}")
+    console.say(
+        f"drawn sample leaves (no photos) in {os.path.relpath(target)}; next: dvc add each class, then plantops run"
+    )
+
+
+@command(hidden=True)
+def follow(config: ConfigFile = None) -> None:
+    """Make production and the aliases in MLflow what the store says."""
+    from plantops import releases as shelf
+
+    for line in shelf.follow(_config(config)):
+        Console().say(line)

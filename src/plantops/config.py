@@ -1,0 +1,195 @@
+"""config.yaml as frozen, typed values. Unknown keys and wrong types are refused with the path of the key."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from plantops.errors import SetupError
+
+FILE = "config.yaml"
+PIPELINE, PARAMS, LOCK, CODE = "dvc.yaml", "params.yaml", "dvc.lock", "training_code.yaml"
+# What a run writes itself among the inputs: it is no change, and not the user's uncommitted work.
+OWN_FILES = (LOCK, CODE)
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What to do with photos that are not under DVC."""
+
+    untracked: Literal["refuse", "add"] = "refuse"
+
+
+@dataclass(frozen=True)
+class MlflowConfig:
+    """Where trainings are recorded. A relative ``sqlite:///`` path is one in the project."""
+
+    tracking_uri: str = "sqlite:///mlruns/mlflow.db"
+    experiment: str = "plant-disease"
+    model_name: str = "plant-disease"
+    required: bool = True
+    ui_port: int = 5000
+
+
+@dataclass(frozen=True)
+class GateConfig:
+    """What a model must reach: shares in 0..1, supports in photos."""
+
+    min_accuracy: float = 0.70
+    min_macro_f1: float = 0.65
+    min_recall: float = 0.30
+    min_support: int = 10
+    max_fall: float = 0.02
+    min_compared: int = 30
+
+
+@dataclass(frozen=True)
+class DeployConfig:
+    """Where the API runs and how long a switch may take, seconds."""
+
+    backend: Literal["local"] = "local"
+    bind: str = "127.0.0.1"
+    port: int = 8000
+    start_timeout_s: float = 60
+    watch_seconds: float = 5
+    keep_alive_s: float = 75
+
+
+@dataclass(frozen=True)
+class ServeConfig:
+    """Bounds of the API. ``threads`` 0 means as many as cores."""
+
+    max_upload_mb: float = 20
+    max_megapixels: float = 100
+    max_batch: int = 16
+    request_timeout_s: float = 30
+    threads: int = 0
+    max_waiting: int = 64
+
+
+@dataclass(frozen=True)
+class WatchConfig:
+    """When ``plantops watch`` looks and how it retries, seconds."""
+
+    interval_s: float = 30
+    settle_s: float = 2
+    max_wait_s: float = 60
+    max_retries: int = 3
+
+
+@dataclass(frozen=True)
+class DiskConfig:
+    """Free space below which nothing is trained, GB."""
+
+    min_free_gb: float = 1.0
+
+
+@dataclass(frozen=True)
+class Config:
+    """The whole of config.yaml, and the project's root."""
+
+    root: Path
+    file: Path
+    project: str = "plant-disease"
+    data: DataConfig = field(default_factory=DataConfig)
+    mlflow: MlflowConfig = field(default_factory=MlflowConfig)
+    gate: GateConfig = field(default_factory=GateConfig)
+    deploy: DeployConfig = field(default_factory=DeployConfig)
+    serve: ServeConfig = field(default_factory=ServeConfig)
+    watch: WatchConfig = field(default_factory=WatchConfig)
+    disk: DiskConfig = field(default_factory=DiskConfig)
+
+    @property
+    def state(self) -> Path:
+        """The folder for plantops' own state."""
+        return self.root / ".plantops"
+
+    @property
+    def models(self) -> Path:
+        """The folder of candidate, releases and production."""
+        return self.root / "models"
+
+
+def find_root(start: Path) -> Path:
+    """The project that ``start`` lies in: the nearest folder above with a config.yaml and a dvc.yaml.
+
+    Raises SetupError when there is none.
+    """
+    for folder in (start, *start.parents):
+        if (folder / FILE).is_file() and (folder / "dvc.yaml").is_file():
+            return folder
+    raise SetupError(f"no plantops project in {start} or above it (no config.yaml beside a dvc.yaml)", "plantops init")
+
+
+def load(root: Path, file: Path | None = None) -> Config:
+    """Read ``file`` (default: config.yaml in ``root``). Raises SetupError naming the bad key."""
+    import yaml
+
+    path = file or root / FILE
+    try:
+        values = yaml.load(path.read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except OSError as error:
+        raise SetupError(f"{path} cannot be read: {error.strerror}", "plantops init, or another --config") from None
+    except yaml.YAMLError as error:
+        raise SetupError(f"{path} is not valid YAML: {error}", f"mend it, or git diff {path.name}") from None
+    if values is not None and not isinstance(values, dict):
+        raise SetupError(
+            f"{path} must hold keys and values, not a {type(values).__name__}", f"mend it, or git diff {path.name}"
+        )
+    try:
+        config: Config = _build(Config, values or {}, "", root=root, file=path)
+    except _Bad as bad:
+        raise SetupError(f"{path.name}: {bad}", f"mend it in {path}") from None
+    _check(config, path.name)
+    return config
+
+
+class _Bad(ValueError):
+    pass
+
+
+def _check(config: Config, name: str) -> None:
+    shares = {f"gate.{one}": getattr(config.gate, one) for one in ("min_accuracy", "min_macro_f1", "min_recall")}
+    for key, value in shares.items():
+        if not 0 <= value <= 1:
+            raise SetupError(f"{name}: {key} must lie between 0 and 1, not {value}", f"mend it in {name}")
+    for key, port in (("deploy.port", config.deploy.port), ("mlflow.ui_port", config.mlflow.ui_port)):
+        if not 1 <= port <= 65535:
+            raise SetupError(f"{name}: {key} must lie between 1 and 65535, not {port}")
+    for section in (config.deploy, config.serve, config.watch, config.disk, config.gate):
+        for one in fields(section):
+            value = getattr(section, one.name)
+            if isinstance(value, (int, float)) and not 0 <= value < float("inf"):
+                raise SetupError(f"{name}: {one.name} cannot be {value}", f"mend it in {name}")
+
+
+def _build(kind: Any, values: dict[str, Any], path: str, **given: Any) -> Any:
+    """A dataclass from a dict, checked against its type hints; ``given`` fields are not the user's to set."""
+    hints = get_type_hints(kind)
+    known = [one.name for one in dataclasses.fields(kind) if one.name not in given]
+    for key in values:
+        if key not in known:
+            close = difflib.get_close_matches(str(key), known, 1)
+            raise _Bad(f"unknown key {path}{key}" + (f" (did you mean {path}{close[0]}?)" if close else ""))
+    return kind(**given, **{key: _value(hints[key], value, f"{path}{key}") for key, value in values.items()})
+
+
+def _value(hint: Any, value: Any, path: str) -> Any:
+    if is_dataclass(hint):
+        if value is None:
+            return hint()  # type: ignore[operator]
+        if not isinstance(value, dict):
+            raise _Bad(f"{path} must hold keys and values, not {value!r}")
+        return _build(hint, value, path + ".")
+    if get_origin(hint) is Literal:
+        if value not in get_args(hint):
+            raise _Bad(f"{path} must be one of {', '.join(map(repr, get_args(hint)))}, not {value!r}")
+        return value
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        raise _Bad(f"{path} must be {hint.__name__}, not {value!r}")
+    return value

@@ -1,0 +1,268 @@
+"""Serving on this machine without containers: a supervisor that outlives us, and workers that it swaps."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from plantops import process
+from plantops.config import Config, DeployConfig, ServeConfig
+from plantops.deploy import daemon, ports, probe, unix
+from plantops.deploy.probe import Address
+from plantops.deploy.protocol import Serving, Trial
+from plantops.errors import SetupError, StepFailed
+
+_PROTOCOL = 1
+_ASK_S = 60.0
+_SUPERVISOR_S = 20.0
+_POLL_S = 0.02
+_WATCH_EVERY_S = 0.2
+_BUGS = re.compile(rb'^api_requests_total\{[^}]*status="500"\} (\S+)', re.MULTILINE)
+
+
+class Local:
+    """The local backend of one project."""
+
+    name = "local"
+
+    def __init__(self, root: Path, deploy: DeployConfig, serve: ServeConfig) -> None:
+        self._deploy = deploy
+        self._serve = serve
+        self._folder = root.resolve() / ".plantops" / "local"
+        self._pid_file = self._folder / "supervisor.json"
+        self._log = self._folder / "supervisor.log"
+
+    @property
+    def public(self) -> Address:
+        """Where clients on this machine reach the API."""
+        everywhere = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}
+        return Address(everywhere.get(self._deploy.bind, self._deploy.bind), self._deploy.port)
+
+    @property
+    def url(self) -> str:
+        """Where clients on this machine reach the API, as a URL."""
+        return self.public.url
+
+    def preflight(self) -> None:
+        """Raises SetupError when the port is taken, or our own supervisor serves another address."""
+        running = self._status()
+        wanted = (self._deploy.bind, self._deploy.port)
+        if running is not None:
+            if running["protocol"] != _PROTOCOL:
+                raise SetupError("the API was started by another version of plantops", "plantops down, then up")
+            if tuple(running["address"]) != wanted:
+                host, port = running["address"]
+                raise SetupError(
+                    f"the API serves on {host}:{port}, and config.yaml now says {wanted[0]}:{wanted[1]}",
+                    "plantops down, then plantops up (the address cannot move without a pause)",
+                )
+            return
+        if obstacle := ports.obstacle(*wanted):
+            raise SetupError(obstacle, "stop it, or set deploy.port in config.yaml")
+
+    def build(self, release: Path, say: Callable[[str], None]) -> str:
+        """Nothing to do."""
+        return "the local backend serves the release's folder as it is: nothing to build"
+
+    def start(self, release: Path) -> Trial:
+        """Start a worker on the release, healthy on its private socket. Raises StepFailed with what it said."""
+        self._supervisor()
+        made = self._order("start", bundle=str(release.resolve()), flags=self._flags())
+        address = Address(socket=Path(made["socket"]))
+        try:
+            said = probe.wait_healthy(address, self._deploy.start_timeout_s, self._still_there)
+        except StepFailed as error:
+            told = self._status() or {}
+            tail = (told.get("trial") or {}).get("tail") or []
+            self._give_up(made["number"])
+            shown = "".join(f"\n    {line}" for line in tail)
+            raise StepFailed(error.message + shown, f"see {self._folder / 'worker.log'}") from None
+        except KeyboardInterrupt:
+            self._give_up(made["number"])
+            raise
+        return Trial(made["number"], said["release"], release, said["pid"], address)
+
+    def try_golden(self, trial: Trial) -> float:
+        """The largest difference of the trial's golden answers. Raises StepFailed."""
+        return probe.golden(trial.address, trial.folder)
+
+    def switch(self, trial: Trial) -> None:
+        """New connections go to the trial; the old worker finishes those it has, and stands by.
+
+        When the public port does not prove it, the trial should be abandoned: that takes the traffic back.
+        """
+        self._order("switch", number=trial.number)
+        reply = probe.health(self.public)
+        said = reply.json()
+        if reply.status != 200 or (said.get("release"), said.get("pid")) != (trial.release, trial.pid):
+            raise StepFailed(
+                f"after the switch {self.public.url}/health answers {reply.status} as release {said.get('release')}, "
+                f"process {said.get('pid')}; expected release {trial.release}, process {trial.pid}"
+            )
+
+    def back(self) -> None:
+        """The old worker takes the traffic again; where there was none, everything stops."""
+        if self._order("back").get("none"):
+            self.down()
+
+    def settle(self) -> None:
+        """The old worker may end when its connections have."""
+        self._order("settle")
+
+    def abandon(self, trial: Trial) -> None:
+        """End a trial, and where it has the traffic, take that back; where nothing else serves, stop everything."""
+        self._give_up(trial.number)
+
+    def serving(self) -> Serving | None:
+        """What answers on the public port, as it says itself."""
+        running = self._status()
+        if running is None or running["serving"] is None:
+            return None
+        url = self.public.url
+        try:
+            said = probe.health(self.public).json()
+        except StepFailed as error:
+            worker = running["serving"]
+            return Serving(None, None, "starting", error.message, "", worker["pid"], url, None)
+        return Serving(
+            said.get("release"), said.get("digest"), str(said.get("status")), said.get("reason"),
+            str(said.get("since")), int(said.get("pid", 0)), url, said.get("sample_data"),
+        )  # fmt: skip
+
+    def up(self, release: Path) -> None:
+        """Serve this release, unless it already does."""
+        now = self.serving()
+        if now and now.status == "healthy" and now.release == _name(release):
+            return
+        self.preflight()
+        trial = self.start(release)
+        try:
+            self.try_golden(trial)
+            self.switch(trial)
+        except (StepFailed, KeyboardInterrupt):
+            self.abandon(trial)
+            raise
+        self.settle()
+
+    def down(self) -> list[str]:
+        """Stop the API; it answers what it is being asked."""
+        now, running = self.serving(), self._status()
+        patience = self._serve.request_timeout_s + 20
+        if running is not None:
+            self._ask(do="stop")
+            _wait_for_end(running["pid"], patience)
+        if not daemon.stop(self._pid_file, patience) and running is None:
+            return []
+        return [f"the API on {self.public.url}" + (f" (release {now.release})" if now and now.release else "")]
+
+    def watch(self, seconds: float) -> None:
+        """Ask `/health` over and over, count answers of 500, and notice a worker that had to be started again."""
+        first = self._watched()
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            time.sleep(min(_WATCH_EVERY_S, seconds))
+            seen = self._watched()
+            if seen["release"] != first["release"] or seen["pid"] != first["pid"]:
+                raise StepFailed(f"the API changed under watch: {first} became {seen}")
+            if seen["bugs"] > first["bugs"]:
+                raise StepFailed(f"the API answered {seen['bugs'] - first['bugs']} requests with status 500")
+
+    def _watched(self) -> dict[str, Any]:
+        reply = probe.health(self.public)
+        if reply.status != 200:
+            raise StepFailed(f"{self.public.url}/health answers {reply.status}: {reply.text}")
+        said = reply.json()
+        bugs = sum(int(float(count)) for count in _BUGS.findall(probe.ask(self.public, "/metrics").body))
+        return {"release": said["release"], "pid": said["pid"], "bugs": bugs}
+
+    def _flags(self) -> list[str]:
+        values = {**asdict(self._serve), "keep_alive_s": self._deploy.keep_alive_s}
+        return [word for name, value in values.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+
+    def _supervisor(self) -> None:
+        """Start the supervisor unless it runs."""
+        self.preflight()
+        if self._status() is not None:
+            return
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._folder.chmod(0o700)
+        argv = [sys.executable, "-m", "plantops.deploy.supervisor", str(self._folder)]
+        daemon.start([*argv, self._deploy.bind, str(self._deploy.port)], self._folder, self._pid_file, self._log)
+        deadline = time.monotonic() + _SUPERVISOR_S
+        while self._status() is None:
+            if daemon.find(self._pid_file) is None or time.monotonic() > deadline:
+                last = self._log.read_text(errors="replace").splitlines()[-5:]
+                raise StepFailed("the supervisor of the API did not start: " + " / ".join(last), f"see {self._log}")
+            time.sleep(_POLL_S)
+
+    def _still_there(self) -> None:
+        trial = (self._status() or {}).get("trial")
+        if trial is None or trial["status"] == "ended":
+            raise StepFailed(f"the new API ended while starting (status {trial and trial['exit']})")
+
+    def _give_up(self, number: int) -> None:
+        running = self._status()
+        if running is None:
+            return
+        serving = running["serving"]
+        if serving and serving["number"] == number:
+            self.back()
+            return
+        self._order("abandon", number=number)
+        if serving is None:
+            self.down()
+
+    def _status(self) -> dict[str, Any] | None:
+        """What the supervisor says; None when there is none."""
+        return self._ask(do="status")
+
+    def _order(self, verb: str, **values: Any) -> dict[str, Any]:
+        """Have the supervisor do something. Raises StepFailed when it cannot."""
+        answer = self._ask(do=verb, **values)
+        if answer is None:
+            raise StepFailed("the API is not running", "plantops up")
+        if "error" in answer:
+            raise StepFailed(f"the supervisor could not {verb}: {answer['error']}", f"see {self._log}")
+        return answer
+
+    def _ask(self, **request: Any) -> dict[str, Any] | None:
+        try:
+            connection = unix.connect(self._folder / "control.sock", _ASK_S)
+        except (FileNotFoundError, ConnectionRefusedError):
+            return None
+        try:
+            with connection, connection.makefile("rwb") as stream:
+                stream.write(json.dumps(request).encode() + b"\n")
+                stream.flush()
+                line = stream.readline()
+        except OSError as error:
+            raise StepFailed(f"the supervisor of the API does not answer: {error}", f"see {self._log}") from None
+        answer: dict[str, Any] | None = json.loads(line) if line else None
+        return answer
+
+
+def connect(config: Config) -> Local:
+    """The local backend of a project."""
+    return Local(config.root, config.deploy, config.serve)
+
+
+def _wait_for_end(pid: int, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while process.alive(pid) and time.monotonic() < deadline:
+        time.sleep(_POLL_S)
+
+
+def _name(folder: Path) -> str:
+    """The id of the release in a folder, by the rule of the serving wing. Raises StepFailed."""
+    try:
+        if (folder / "release.json").exists():
+            return str(json.loads((folder / "release.json").read_text())["release"])
+        return str(json.loads((folder / "manifest.json").read_text())["digest"])[:12]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StepFailed(f"{folder} holds no release: {type(error).__name__}: {error}") from None

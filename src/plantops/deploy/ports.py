@@ -1,0 +1,78 @@
+"""Who listens on a TCP port (Linux: /proc)."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shlex
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+_LISTEN = "0A"
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A process with a listening socket; ``pid`` is None when it belongs to somebody else."""
+
+    pid: int | None
+    command: str
+
+    def __str__(self) -> str:
+        return f"process {self.pid} ({self.command})" if self.pid else self.command
+
+
+def holder(port: int) -> Holder | None:
+    """The process that listens on ``port``, on any address; None when nobody does."""
+    sockets = _listening(port)
+    if not sockets:
+        return None
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and sockets & _sockets(entry):
+            return Holder(int(entry.name), _command(entry))
+    return Holder(None, "a program of another user")
+
+
+def obstacle(host: str, port: int) -> str | None:
+    """Why we could not listen there now, naming who does; None when we could."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind((host, port))
+            trial.listen(1)
+        except OSError as error:
+            who = holder(port) if error.errno == errno.EADDRINUSE else None
+            return f"port {port} is taken by {who}" if who else f"cannot listen on {host}:{port}: {error.strerror}"
+    return None
+
+
+def _listening(port: int) -> set[str]:
+    found = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            lines = Path(table).read_text().splitlines()[1:]
+        except FileNotFoundError:
+            continue  # no IPv6 on this machine
+        for fields in map(str.split, lines):
+            if fields[3] == _LISTEN and int(fields[1].rpartition(":")[2], 16) == port:
+                found.add(f"socket:[{fields[9]}]")
+    return found
+
+
+def _sockets(process: Path) -> set[str]:
+    found = set()
+    with contextlib.suppress(OSError):  # it ended, or is not ours
+        for fd in (process / "fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                found.add(os.readlink(fd))
+    return found
+
+
+def _command(process: Path) -> str:
+    try:
+        words = (process / "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+    except OSError:
+        return "ended meanwhile"
+    return shlex.join(word.decode(errors="replace") for word in words)[:120]

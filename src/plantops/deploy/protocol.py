@@ -1,0 +1,81 @@
+"""What every backend can do. New before old: start, try, switch, watch, and only then let the old one go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from plantops.deploy.probe import Address
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A release that runs beside the one in service, without traffic."""
+
+    number: int
+    release: str
+    folder: Path
+    pid: int
+    address: Address
+
+
+@dataclass(frozen=True)
+class Serving:
+    """What answers on the public port, as it says itself; ``status`` is healthy, starting or failed."""
+
+    release: str | None
+    digest: str | None
+    status: str
+    reason: str | None
+    since: str
+    pid: int
+    url: str
+    sample_data: bool | None
+
+
+class Backend(Protocol):
+    """One way of serving. Only one caller at a time (the run lock sees to it)."""
+
+    name: str
+
+    @property
+    def url(self) -> str:
+        """Where clients on this machine reach the API."""
+
+    def preflight(self) -> None:
+        """Look for what would stop a deployment, before any work. Raises SetupError."""
+
+    def build(self, release: Path, say: Callable[[str], None]) -> str:
+        """Make what is to be started from the release's folder; returns a sentence. Raises StepFailed."""
+
+    def start(self, release: Path) -> Trial:
+        """Start it beside the old one, healthy on a private address. Raises StepFailed, the old one untouched."""
+
+    def try_golden(self, trial: Trial) -> float:
+        """The largest difference of its golden answers over HTTP. Raises StepFailed when it is too large."""
+
+    def switch(self, trial: Trial) -> None:
+        """Move the traffic to it, proven through the public port; the old one stands by. Raises StepFailed."""
+
+    def back(self) -> None:
+        """Move the traffic back to the old one; without an old one, nothing serves. Raises StepFailed."""
+
+    def settle(self) -> None:
+        """Let the old one go; it answers what it has in the background."""
+
+    def abandon(self, trial: Trial) -> None:
+        """End a trial; where it has the traffic already, take that back first."""
+
+    def serving(self) -> Serving | None:
+        """What answers now, asked from the running thing; None when nothing was put into service."""
+
+    def up(self, release: Path) -> None:
+        """Serve this release, if it does not already. Raises StepFailed."""
+
+    def down(self) -> list[str]:
+        """Stop everything; returns what was stopped."""
+
+    def watch(self, seconds: float) -> None:
+        """Look at the public port for that long. Raises StepFailed when what it says or does is wrong."""

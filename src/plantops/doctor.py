@@ -1,0 +1,149 @@
+"""`plantops doctor`: what is wrong here, in words, and the command that mends it. Mends nothing itself."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from plantops import deploy, dvc, git, lock, process, scan
+from plantops.bundle import BadBundle, Bundle
+from plantops.config import Config, find_root, load
+from plantops.errors import PlantopsError
+from plantops.shelf import Shelf
+from plantops.store import Store
+from plantops.tracking import Tracker, reach
+
+OK, NOTE, WRONG = "ok", "note", "wrong"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at: ``state`` is ok, note or wrong; ``remedy`` is the command that mends it."""
+
+    what: str
+    state: str
+    says: str
+    remedy: str = ""
+
+
+def examine(start: Path, config_file: Path | None) -> list[Finding]:
+    """Look at everything; a part that cannot be looked at is a finding, never an exception."""
+    found = [_python()]
+    try:
+        config = load(find_root(start), config_file)
+    except PlantopsError as error:
+        return [*found, Finding("config", WRONG, error.message, error.hint)]
+    found.append(Finding("config", OK, f"{config.root}"))
+    for what, look in _LOOKS.items():
+        try:
+            found += list(look(config))
+        except PlantopsError as error:
+            found.append(Finding(what, WRONG, error.message, error.hint))
+    return found
+
+
+def _python() -> Finding:
+    return Finding("python", OK, f"{sys.version.split()[0]} in {sys.prefix}")
+
+
+def _git(config: Config) -> Iterator[Finding]:
+    state = git.state(config.root)
+    yield Finding("git", OK, f"{state.branch or 'detached'} at {state.short}")
+
+
+def _dvc(config: Config) -> Iterator[Finding]:
+    dvc.check(config.root)
+    yield Finding("dvc", OK, "initialised, dvc.yaml in order")
+    remotes = process.capture(["dvc", "remote", "list"], config.root).out.split()
+    if remotes:
+        yield Finding("remote", OK, remotes[0])
+    else:
+        yield Finding(
+            "remote", NOTE, "no DVC remote: the photos lie on this machine alone", "dvc remote add -d NAME URL"
+        )
+
+
+def _data(config: Config) -> Iterator[Finding]:
+    raw = dvc.raw_folder(config.root)
+    classes = [one for one in os.scandir(raw) if one.is_dir()] if raw.is_dir() else []
+    if len(classes) < 2:
+        said = f"{len(classes)} class folders in {raw.relative_to(config.root)}; two are needed"
+        yield Finding("data", WRONG, said, "copy photos and dvc add them, or plantops sample")
+        return
+    with Store(config.state, readonly=True) as store:
+        loose = scan.loose(config.root, raw, store, remember=False)
+    for one in loose:
+        yield Finding("data", WRONG, one.what)
+    if not loose:
+        yield Finding("data", OK, f"{len(classes)} classes, all under DVC as they are")
+
+
+def _disk(config: Config) -> Iterator[Finding]:
+    free = shutil.disk_usage(config.root).free / 1e9
+    enough = free >= config.disk.min_free_gb
+    remedy = "make room; du -sh .dvc/cache models mlruns shows what takes it"
+    yield Finding("disk", OK if enough else WRONG, f"{free:.1f} GB free, {config.disk.min_free_gb:g} wanted", remedy)
+
+
+def _mlflow(config: Config) -> Iterator[Finding]:
+    Tracker(config.root, config.mlflow).ping()
+    yield Finding("mlflow", OK, f"can be written: {reach.shown(config.mlflow.tracking_uri)}")
+
+
+def _state(config: Config) -> Iterator[Finding]:
+    with Store(config.state, readonly=True) as store:
+        last, current = store.last_run(), store.in_service()
+    holder = lock.holder(config.state)
+    yield Finding("run", OK, f"going on: {holder}" if holder else "none going on")
+    if last and last.state == "running" and not holder:
+        yield Finding("run", NOTE, f"run {last.id} died before its end", "plantops run")
+    if current is None:
+        yield Finding("model", NOTE, "nothing released yet", "plantops run")
+        return
+    try:
+        Bundle.load(Shelf(config.models).release(current.id))
+    except BadBundle as error:
+        yield Finding("model", WRONG, f"{current.id}: {error}", "plantops rollback, or plantops run --force")
+        return
+    yield Finding("model", OK, f"{current.id} in service, its bundle whole")
+
+
+def _api(config: Config) -> Iterator[Finding]:
+    backend = deploy.get(config)
+    with Store(config.state, readonly=True) as store:
+        current = store.in_service()
+    running = backend.serving()
+    if running is None:
+        backend.preflight()
+        yield Finding("api", NOTE if current else OK, f"not running; {backend.url} is free", "plantops up")
+    elif current and running.release != current.id:
+        said = f"{running.release} answers, but {current.id} should"
+        yield Finding("api", WRONG, said, "plantops up")
+    else:
+        yield Finding("api", OK, f"{running.release} answers on {backend.url}")
+    if not _loopback(config.deploy.bind):
+        said = f"the API listens on {config.deploy.bind}: anybody who reaches this machine can ask it"
+        yield Finding("bind", NOTE, said, "deploy.bind: 127.0.0.1 in config.yaml")
+
+
+def _loopback(address: str) -> bool:
+    try:
+        return socket.gethostbyname(address).startswith("127.")
+    except OSError:
+        return False
+
+
+_LOOKS: dict[str, Callable[[Config], Iterator[Finding]]] = {
+    "git": _git,
+    "dvc": _dvc,
+    "data": _data,
+    "disk": _disk,
+    "mlflow": _mlflow,
+    "run": _state,
+    "api": _api,
+}

@@ -1,0 +1,189 @@
+"""The few verbs we need of DVC, and its files read by meaning. No heavy import: DVC runs as a program."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from plantops import process
+from plantops.config import LOCK, PARAMS, PIPELINE
+from plantops.errors import SetupError, StepFailed
+
+_SKIP = {".git", ".dvc", ".plantops", ".venv", "venv", "node_modules", "__pycache__", "mlruns"}
+
+
+def inputs(root: Path) -> dict[str, Any]:
+    """What decides whether a run is needed, by meaning: file (relative to ``root``) -> parsed content.
+
+    dvc.yaml, the params files it names, dvc.lock, and every ``.dvc`` file. A comment, the order of keys and line
+    endings do not show. What cannot be parsed is ``{"unreadable": md5}``; what is away is left out.
+    """
+    found: dict[str, Any] = {}
+    pipeline = _read(root / PIPELINE)
+    for name in (PIPELINE, *params_files(pipeline), LOCK):
+        value = _read(root / name)
+        if value is not None:
+            found[name] = value
+    for path in dvc_files(root):
+        value = _read(path)
+        if value is not None:
+            found[path.relative_to(root).as_posix()] = _outs_only(value)
+    return found
+
+
+def pipeline(root: Path) -> Any:
+    """The parsed dvc.yaml."""
+    return _read(root / PIPELINE)
+
+
+def params_files(pipeline: Any) -> list[str]:
+    """The params files that a parsed dvc.yaml names, sorted; params.yaml is always one."""
+    names = {PARAMS}
+    stages = pipeline.get("stages") if isinstance(pipeline, dict) else None
+    for stage in stages.values() if isinstance(stages, dict) else ():
+        listed = stage.get("params") if isinstance(stage, dict) else None
+        for entry in listed if isinstance(listed, list) else ():
+            if isinstance(entry, dict):
+                names.update(str(name) for name in entry)
+    return sorted(names)
+
+
+def dvc_files(root: Path) -> Iterator[Path]:
+    """Every ``.dvc`` file of the project; folders that one covers are not walked, nor other projects inside."""
+    pending = [root]
+    while pending:
+        folder = pending.pop()
+        try:
+            entries = list(os.scandir(folder))
+        except OSError:
+            continue
+        files = {entry.name for entry in entries if entry.name.endswith(".dvc") and entry.is_file()}
+        yield from (folder / name for name in sorted(files))
+        for entry in entries:
+            if not entry.is_dir(follow_symlinks=False) or entry.name in _SKIP or f"{entry.name}.dvc" in files:
+                continue
+            if not os.path.isdir(os.path.join(entry.path, ".dvc")):
+                pending.append(Path(entry.path))
+
+
+def raw_folder(root: Path) -> Path:
+    """The folder of photos, one sub-folder per class: ``prepare.raw`` of params.yaml. Raises SetupError."""
+    params = _read(root / PARAMS)
+    section = params.get("prepare") if isinstance(params, dict) else None
+    raw = section.get("raw") if isinstance(section, dict) else None
+    if not isinstance(raw, str):
+        raise SetupError(f"{root / PARAMS} does not name the folder of photos (prepare.raw)", f"mend it in {PARAMS}")
+    if not (root / raw).resolve().is_relative_to(root.resolve()):
+        raise SetupError(f"prepare.raw in {PARAMS} lies outside the project: {raw}", f"mend it in {PARAMS}")
+    return root / raw
+
+
+def lock_entry(root: Path, stage: str) -> dict[str, Any] | None:
+    """What dvc.lock holds of a stage, or None."""
+    lock = _read(root / LOCK)
+    stages = lock.get("stages") if isinstance(lock, dict) else None
+    entry = stages.get(stage) if isinstance(stages, dict) else None
+    return entry if isinstance(entry, dict) else None
+
+
+def check(root: Path) -> None:
+    """Raise SetupError when DVC cannot work here: not installed, not initialised, no stages or a broken dvc.yaml."""
+    if shutil.which("dvc", path=process.environment()["PATH"]) is None:
+        raise SetupError("DVC is not installed beside plantops", "pip install plantops (it brings DVC)")
+    if not (root / ".dvc").is_dir():
+        raise SetupError(f"{root} is no DVC project yet", "dvc init")
+    pipeline = _read(root / PIPELINE)
+    if not isinstance(pipeline, dict) or not isinstance(pipeline.get("stages"), dict):
+        raise SetupError(
+            f"{root / PIPELINE} is broken: {_yaml_error(root / PIPELINE)}", "dvc status, or git diff dvc.yaml"
+        )
+
+
+def repro(
+    root: Path, on_line: Callable[[str], None], env: Mapping[str, str], force: bool = False, only: str = ""
+) -> None:
+    """Run ``dvc repro``, of one stage alone when ``only`` names it.
+
+    Raises StepFailed naming the stage and its last lines.
+    """
+    argv = ["dvc", "repro", *(["--force"] if force else []), *(["--single-item", only] if only else [])]
+    stage = ""
+
+    def watch(line: str) -> None:
+        nonlocal stage
+        running = re.match(r"Running stage '([^']+)'", line)
+        stage = running[1] if running else stage
+        on_line(line)
+
+    try:
+        process.stream(argv, root, watch, env)
+    except process.Failed as failed:
+        raise _explain(stage, failed) from None
+
+
+def add(root: Path, paths: Iterable[Path], on_line: Callable[[str], None]) -> None:
+    """``dvc add`` the given folders. Raises StepFailed."""
+    process.stream(["dvc", "add", "--quiet", *[str(path.relative_to(root)) for path in paths]], root, on_line)
+
+
+def covered(path: Path) -> dict[str, Any] | None:
+    """The first output of the ``.dvc`` file beside ``path`` (md5, size, nfiles), or None when there is none."""
+    value = _read(path.parent / f"{path.name}.dvc")
+    outs = value.get("outs") if isinstance(value, dict) else None
+    return outs[0] if isinstance(outs, list) and outs and isinstance(outs[0], dict) else None
+
+
+def _explain(stage: str, failed: process.Failed) -> StepFailed:
+    tail = "\n".join(f"    {line}" for line in failed.tail)
+    if any(said in line for line in failed.tail for said in ("Unable to acquire lock", "is being blocked by")):
+        return StepFailed(f"another DVC command is working in this project:\n{tail}", "wait for it, then plantops run")
+    if stage:
+        return StepFailed(f"stage {stage} failed; its last lines:\n{tail}", f"dvc repro {stage}")
+    return StepFailed(f"dvc repro failed before any stage ran:\n{tail}", "dvc status")
+
+
+def _read(path: Path) -> Any:
+    """Parsed YAML; None when the file is away; ``{"unreadable": md5}`` when it cannot be understood."""
+    import yaml
+
+    try:
+        data = path.read_bytes()
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        return None
+    except OSError as error:
+        return {"unreadable": str(error.strerror)}
+    try:
+        return _text_keys(yaml.load(data, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return {"unreadable": hashlib.md5(data, usedforsecurity=False).hexdigest()}
+
+
+def _text_keys(value: Any) -> Any:
+    """With every key as text, as JSON has them: YAML reads `on:` and `1:` as other things."""
+    if isinstance(value, dict):
+        return {str(key): _text_keys(one) for key, one in value.items()}
+    return [_text_keys(one) for one in value] if isinstance(value, list) else value
+
+
+def _yaml_error(path: Path) -> str:
+    import yaml
+
+    try:
+        yaml.safe_load(path.read_bytes())
+    except OSError as error:
+        return str(error)
+    except yaml.YAMLError as error:
+        return str(error)
+    return "it holds no stages"
+
+
+def _outs_only(value: Any) -> Any:
+    """A ``.dvc`` file without what says nothing about the data (``desc``, ``meta``)."""
+    if not isinstance(value, dict) or "unreadable" in value:
+        return value
+    return {key: value[key] for key in ("outs", "deps", "cmd", "frozen", "wdir") if key in value}

@@ -1,0 +1,59 @@
+"""What can go wrong, in words for the user, and the exit code that goes with it."""
+
+from __future__ import annotations
+
+OK = 0
+CHANGES_WAITING = 6
+INTERRUPTED = 130
+
+
+class PlantopsError(Exception):
+    """A failure that the user can understand: what happened, where, and the command that helps.
+
+    ``message`` says what happened and where; ``hint`` is the next command or action, or empty.
+    """
+
+    code = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class StepFailed(PlantopsError):
+    """A step of a run, or a stage of the pipeline, failed (exit 1)."""
+
+    code = 1
+
+
+class SetupError(PlantopsError):
+    """Usage, configuration or a missing tool, found before work began (exit 2)."""
+
+    code = 2
+
+
+class Refused(PlantopsError):
+    """The gate did not accept the model (exit 4)."""
+
+    code = 4
+
+
+class Busy(PlantopsError):
+    """Another run is going (exit 5)."""
+
+    code = 5
+
+
+BUG = 3
+
+EXIT_CODES = {
+    OK: "done, or nothing to do",
+    1: "a step failed",
+    2: "usage, config or a missing tool, found before work began",
+    BUG: "a bug in plantops; a report was written to .plantops/",
+    4: "the gate did not accept the model",
+    5: "another run is going",
+    CHANGES_WAITING: "changes are waiting (check --exit-code)",
+    INTERRUPTED: "interrupted",
+}

@@ -1,0 +1,98 @@
+"""The Lightning module: one step shared by training and validation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from plantops.ml.batches import Batch, Light, model_input
+from plantops.ml.frameworks import lightning, torch
+from plantops.ml.params import Params
+from plantops.ml.scores import accuracy, confusion, macro_f1
+from plantops.preprocess import Preprocessing
+
+
+class Tally:
+    """Loss and answers of one epoch, summed where they were computed."""
+
+    def __init__(self, classes: int) -> None:
+        self.matrix = np.zeros((classes, classes), np.int64)
+        self.loss, self.photos = 0.0, 0
+
+    def add(self, loss: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> None:
+        """Count a batch; ``loss`` is its mean."""
+        self.loss += float(loss) * len(labels)
+        self.photos += len(labels)
+        answers = logits.argmax(1).cpu().numpy()
+        self.matrix += confusion(labels.cpu().numpy(), answers, len(self.matrix))
+
+    def results(self, prefix: str) -> dict[str, float]:
+        """Mean loss, accuracy and macro-F1, named after the split."""
+        if not self.photos:
+            return {}
+        return {
+            f"{prefix}_loss": self.loss / self.photos,
+            f"{prefix}_accuracy": accuracy(self.matrix),
+            f"{prefix}_macro_f1": macro_f1(self.matrix),
+        }
+
+
+class Classifier(lightning.LightningModule):  # type: ignore[misc]
+    """Learns photos (uint8 (n, size, size, 3)) and class numbers with AdamW and a one-cycle learning rate."""
+
+    def __init__(self, network: torch.nn.Module, spec: Preprocessing, params: Params) -> None:
+        super().__init__()
+        self.network = network
+        self.params = params
+        self.classes = network.num_classes
+        self.register_buffer("mean", torch.tensor(spec.mean), persistent=False)
+        self.register_buffer("std", torch.tensor(spec.std), persistent=False)
+        self.dice = torch.Generator().manual_seed(params.seed)
+        self.learn = torch.nn.CrossEntropyLoss(label_smoothing=params.train.label_smoothing)
+        self.judge = torch.nn.CrossEntropyLoss()
+        self.tallies = {"train": Tally(self.classes), "val": Tally(self.classes)}
+
+    def training_step(self, batch: Batch, _index: int) -> torch.Tensor:
+        """Learn from a batch, in another light each time."""
+        pixels, labels = batch
+        logits = self.network(model_input(pixels, self.mean, self.std, Light.draw(pixels, self.dice)))
+        loss = self.learn(logits, labels)
+        self.tallies["train"].add(loss.detach(), logits.detach(), labels)
+        return loss
+
+    def validation_step(self, batch: Batch, _index: int) -> None:
+        """Judge a batch as it is."""
+        pixels, labels = batch
+        logits = self.network(model_input(pixels, self.mean, self.std, None))
+        self.tallies["val"].add(self.judge(logits, labels), logits, labels)
+
+    def on_train_epoch_start(self) -> None:
+        """Forget the last epoch's answers; hold the backbone still in the first epochs, if so asked."""
+        self.tallies = {"train": Tally(self.classes), "val": Tally(self.classes)}
+        self._hold(self.current_epoch < self.params.model.freeze_epochs)
+
+    def on_validation_epoch_end(self) -> None:
+        """Hand the scores to the callbacks that stop and keep."""
+        self.log_dict(self.tallies["val"].results("val"))
+
+    def on_train_epoch_end(self) -> None:
+        """The same for the training loss, where there is no validation."""
+        self.log_dict(self.tallies["train"].results("train"))
+
+    def configure_optimizers(self) -> Any:
+        """AdamW under one cycle of the learning rate over all steps."""
+        train = self.params.train
+        optimiser = torch.optim.AdamW(self.network.parameters(), train.lr, weight_decay=train.weight_decay)
+        steps = int(self.trainer.estimated_stepping_batches)
+        cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, train.lr, total_steps=steps + 1)
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
+
+    def _hold(self, still: bool) -> None:
+        """Let only the head learn, or all. A held backbone keeps its batch statistics too."""
+        if not self.params.model.freeze_epochs:
+            return
+        head = set(self.network.get_classifier().parameters())
+        for weights in self.network.parameters():
+            weights.requires_grad = not still or weights in head
+        self.network.train(not still)

@@ -1,0 +1,113 @@
+"""export_model: the checkpoint as a bundle in models/candidate, proved to answer as the checkpoint does."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plantops.bundle import CHECKPOINT, GOLDEN, GOLDEN_TOLERANCE, MANIFEST, MODEL, Manifest, sha256
+from plantops.errors import StepFailed
+from plantops.ml import files, golden, stage
+from plantops.ml.model import Model
+from plantops.ml.onnxfile import write_onnx
+from plantops.ml.prepared import GOLDEN as ORIGINALS
+from plantops.ml.prepared import SPLITS, Prepared
+from plantops.ml.runtime import answers
+from plantops.preprocess import Preprocessing, decode
+
+PARITY = 1e-4
+_CHECKED = 64
+
+
+def main() -> None:
+    """Read data/prepared, models/checkpoint and metrics/evaluation.json; write models/candidate."""
+    prepared, model = Prepared.load(), Model.load()
+    folder = files.fresh_folder(files.CANDIDATE)
+    shutil.copyfile(files.CHECKPOINT_FOLDER / files.CHECKPOINT, folder / CHECKPOINT)
+    photos = _write_golden(folder, model, golden.read_originals(prepared.folder / ORIGINALS))
+    write_onnx(model.network, model.info.preprocessing.size, folder / MODEL)
+    pixels = np.concatenate([_decode(photos, model.info.preprocessing), _some(prepared)])
+    worst = check_parity(folder / MODEL, model, pixels)
+    files.write_json(folder / MANIFEST, _manifest(folder, prepared, model).to_dict())
+    print(f"bundle in {folder}; ONNX and checkpoint differ by {worst:.1e} at most on {len(pixels)} photos")
+
+
+def check_parity(onnx: Path, model: Model, pixels: NDArray[np.uint8]) -> float:
+    """The largest difference in probability between the ONNX file and the checkpoint.
+
+    Raises StepFailed when it is more than 1e-4 (or no number).
+    """
+    served = answers(onnx, pixels, model.info.preprocessing, temperature=1.0)
+    worst = float(np.abs(served - model.probabilities(pixels)).max())
+    if not worst <= PARITY:
+        raise StepFailed(
+            f"{onnx} and its checkpoint differ by {worst:.2g} in probability; at most {PARITY:.0e} is allowed",
+            "another model.backbone in params.yaml; this one cannot be exported faithfully",
+        )
+    return worst
+
+
+def _write_golden(folder: Path, model: Model, originals: Sequence[bytes]) -> list[bytes]:
+    def ask(pixels: NDArray[np.uint8], spec: Preprocessing) -> NDArray[np.float64]:
+        return replace(model, info=replace(model.info, preprocessing=spec)).probabilities(pixels)
+
+    spec = model.info.preprocessing
+    named = golden.make(originals, spec, ask)
+    photos = [photo for _, photo in named]
+    listed = []
+    (folder / "golden").mkdir()
+    for number, (ending, photo) in enumerate(named):
+        file = f"golden/{number:02d}.{ending}"
+        (folder / file).write_bytes(photo)
+        listed.append(file)
+    probabilities = model.probabilities(_decode(photos, spec))
+    rows = [dict(zip(model.info.classes, row.tolist(), strict=True)) for row in probabilities]
+    entries = [{"file": file, "probabilities": row} for file, row in zip(listed, rows, strict=True)]
+    files.write_json(folder / GOLDEN, {"photos": entries})
+    if unnoticed := golden.unnoticed(photos, spec, ask, GOLDEN_TOLERANCE):
+        print(f"this model is so flat that no golden photo would notice a wrong {', '.join(unnoticed)}")
+    return photos
+
+
+def _decode(photos: Sequence[bytes], spec: Preprocessing) -> NDArray[np.uint8]:
+    return np.stack([decode(photo, spec) for photo in photos])
+
+
+def _some(prepared: Prepared) -> NDArray[np.uint8]:
+    """Pixels of some test photos, evenly spread."""
+    rows = [photo.row for photo in prepared.of("test") or prepared.photos]
+    return prepared.images[rows[:: max(1, len(rows) // _CHECKED)][:_CHECKED]]
+
+
+def _manifest(folder: Path, prepared: Prepared, model: Model) -> Manifest:
+    info = model.info
+    evaluation = json.loads(files.EVALUATION.read_text())
+    counts = Counter((photo.label, photo.split) for photo in prepared.photos)
+    return Manifest(
+        classes=info.classes,
+        preprocessing=info.preprocessing,
+        sample_data=info.sample_data,
+        model={"backbone": info.backbone, "parameters": info.parameters, "sha256": sha256(folder / MODEL)},
+        data={
+            "digest": prepared.meta.digest,
+            "photos": prepared.meta.count,
+            "per_class": {name: {side: counts[name, side] for side in SPLITS} for name in info.classes},
+        },
+        metrics=_flat(evaluation),
+    )
+
+
+def _flat(evaluation: dict[str, Any]) -> dict[str, float]:
+    return {key: value for key, value in evaluation.items() if isinstance(value, float)}
+
+
+if __name__ == "__main__":
+    stage.run(main)

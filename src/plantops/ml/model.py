@@ -1,0 +1,109 @@
+"""The network: made by timm from its name, kept in a checkpoint with a plain description beside it."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import warnings
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plantops.errors import StepFailed
+from plantops.ml.files import CHECKPOINT, CHECKPOINT_FOLDER, CHECKPOINT_INFO
+from plantops.ml.frameworks import timm, torch
+from plantops.ml.scores import softmax
+from plantops.preprocess import Preprocessing, normalise, table
+
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Info:
+    """What model.json says of the checkpoint beside it."""
+
+    backbone: str
+    classes: tuple[str, ...]
+    preprocessing: Preprocessing
+    parameters: int
+    sample_data: bool
+    data_digest: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {**asdict(self), "preprocessing": self.preprocessing.to_dict()}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Info:
+        """Read what :meth:`to_dict` wrote."""
+        spec = Preprocessing.from_dict(values["preprocessing"])
+        return cls(**{**values, "classes": tuple(values["classes"]), "preprocessing": spec})
+
+
+def make(backbone: str, classes: int, size: int, pretrained: bool = False) -> torch.nn.Module:
+    """A network for ``classes`` classes and photos of ``size`` pixels, in channels-last memory.
+
+    Raises StepFailed when timm knows no such name, or the weights cannot be had.
+    """
+    name = backbone.partition(".")[0]
+    if not timm.is_model(name):
+        close = difflib.get_close_matches(name, timm.list_models(), 3)
+        raise StepFailed(
+            f"params.yaml: timm knows no model.backbone `{backbone}`", f"one of: {', '.join(close) or 'resnet10t'}"
+        )
+    fixed = bool(getattr(timm.get_pretrained_cfg(backbone), "fixed_input_size", False))
+    options = {"img_size": size} if fixed else {}
+    network = _create(backbone, pretrained, num_classes=classes, **options)
+    return network.to(memory_format=torch.channels_last)
+
+
+def _create(backbone: str, pretrained: bool, **options: Any) -> torch.nn.Module:
+    try:
+        return timm.create_model(backbone, pretrained=pretrained, **options)
+    except Exception as error:  # timm, Hugging Face's hub and its HTTP client each raise their own
+        if not pretrained:
+            raise
+        raise StepFailed(
+            f"the pretrained weights of {backbone} cannot be had: {type(error).__name__}: {error}",
+            "check the network, choose another model.backbone, or set model.pretrained to false in params.yaml",
+        ) from error
+
+
+def normalisation(backbone: str) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Mean and std per channel that ``backbone`` was, or would be, pretrained with."""
+    settings = timm.get_pretrained_cfg(backbone)
+    return tuple(settings.mean), tuple(settings.std)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained network with its description; answers photos as serving does."""
+
+    info: Info
+    network: torch.nn.Module
+
+    @classmethod
+    def load(cls, folder: Path = CHECKPOINT_FOLDER) -> Model:
+        """Load checkpoint and description; nothing is unpickled. Raises StepFailed when one is missing."""
+        try:
+            info = Info.from_dict(json.loads((folder / CHECKPOINT_INFO).read_text()))
+            state = torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True)["state_dict"]
+        except FileNotFoundError as error:
+            raise StepFailed(f"{error.filename} is missing", "dvc repro train") from None
+        network = make(info.backbone, len(info.classes), info.preprocessing.size)
+        network.load_state_dict({key.removeprefix("network."): value for key, value in state.items()})
+        return cls(info, network.eval())
+
+    def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """Answers for uint8 (n, size, size, 3): probabilities (n, classes)."""
+        lookup = table(self.info.preprocessing)
+        answers = []
+        with torch.inference_mode(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+            for start in range(0, len(pixels), _BATCH):
+                batch = torch.from_numpy(normalise(pixels[start : start + _BATCH], lookup))
+                answers.append(self.network(batch.contiguous(memory_format=torch.channels_last)).numpy())
+        return softmax(np.concatenate(answers))

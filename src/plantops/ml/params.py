@@ -1,0 +1,162 @@
+"""params.yaml as frozen, checked values. A wrong key or type is an error that names it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+import yaml
+
+from plantops.errors import StepFailed
+from plantops.preprocess import FITS
+
+FILE = Path("params.yaml")
+PRECISIONS = ("auto", "32", "16-mixed", "bf16-mixed")
+ACCELERATORS = ("auto", "cpu", "gpu")
+Section = TypeVar("Section")
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """Where the photos lie, and the side in pixels under which one is set aside."""
+
+    raw: str
+    min_side: int
+
+
+@dataclass(frozen=True)
+class Split:
+    """``group_by``: a regular expression on the file name, a CSV file in the photos' folder, or None.
+
+    ``val``, ``test``: shares of the groups, 0 to 1; the rest is for training.
+    """
+
+    group_by: str | None
+    val: float
+    test: float
+
+
+@dataclass(frozen=True)
+class Model:
+    """The network: a name that timm knows, and what it sees (``size`` in pixels)."""
+
+    backbone: str
+    pretrained: bool
+    size: int
+    fit: str
+    freeze_epochs: int
+
+
+@dataclass(frozen=True)
+class Train:
+    """How the network learns. ``patience`` counts epochs without a better validation macro-F1."""
+
+    epochs: int
+    batch_size: int
+    lr: float
+    weight_decay: float
+    label_smoothing: float
+    patience: int
+    precision: str
+    accelerator: str
+
+
+@dataclass(frozen=True)
+class Params:
+    """All of params.yaml."""
+
+    seed: int
+    prepare: Prepare
+    split: Split
+    model: Model
+    train: Train
+
+
+def load(path: Path = FILE) -> Params:
+    """Read and check ``path``. Raises StepFailed with the key that is wrong and what was expected."""
+    values = _read(path)
+    parts: dict[str, type] = {"prepare": Prepare, "split": Split, "model": Model, "train": Train}
+    _known(values, {"seed", *parts}, "")
+    made: dict[str, Any] = {name: _section(kind, values[name], name) for name, kind in parts.items()}
+    params = Params(seed=_typed(values["seed"], int, "seed"), **made)
+    _check(params)
+    return params
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise StepFailed(f"{path} is missing", "run in the project's root; `plantops init` makes a project") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise StepFailed(f"{path} cannot be read: {error}") from None
+    if not isinstance(values, dict):
+        raise StepFailed(f"{path} should hold keys and values")
+    return values
+
+
+def _section(kind: type[Section], values: Any, name: str) -> Section:
+    if not isinstance(values, dict):
+        raise StepFailed(f"params.yaml: `{name}` should hold keys and values, it is {values!r}")
+    if name == "train" and values.get("precision") == 32:
+        values = {**values, "precision": "32"}  # YAML reads the bare word as a number
+    hints = get_type_hints(kind)
+    assert all(one.default is MISSING for one in fields(kind))  # type: ignore[arg-type]
+    _known(values, set(hints), f"{name}.")
+    return kind(**{key: _typed(values[key], hint, f"{name}.{key}") for key, hint in hints.items()})
+
+
+def _known(values: dict[str, Any], expected: set[str], prefix: str) -> None:
+    unknown = sorted(str(key) for key in values if key not in expected)
+    if unknown:
+        known = ", ".join(sorted(expected))
+        raise StepFailed(f"params.yaml: unknown key `{prefix}{unknown[0]}`", f"one of these: {known}")
+    missing = sorted(expected - values.keys())
+    if missing:
+        raise StepFailed(f"params.yaml: `{prefix}{missing[0]}` is missing", "add it; `plantops init` shows how")
+
+
+def _typed(value: Any, hint: Any, key: str) -> Any:
+    words: dict[Any, tuple[str, Callable[[Any], bool]]] = {
+        int: ("a whole number", lambda v: isinstance(v, int) and not isinstance(v, bool)),
+        float: ("a number", lambda v: isinstance(v, int | float) and not isinstance(v, bool)),
+        bool: ("true or false", lambda v: isinstance(v, bool)),
+        str: ("text", lambda v: isinstance(v, str)),
+        str | None: ("text or null", lambda v: v is None or isinstance(v, str)),
+    }
+    expected, fits = words[hint]
+    if not fits(value):
+        raise StepFailed(f"params.yaml: `{key}` should be {expected}, it is {value!r}")
+    return float(value) if hint is float else value
+
+
+def _check(params: Params) -> None:
+    split, model, train = params.split, params.model, params.train
+    rules = [
+        ("prepare.min_side", params.prepare.min_side >= 1, "1 or more"),
+        ("split.val", 0 <= split.val < 1, "from 0 to less than 1"),
+        ("split.test", 0 <= split.test < 1, "from 0 to less than 1"),
+        ("split.val + split.test", split.val + split.test < 1, "less than 1, so that something is left to learn from"),
+        ("model.size", 8 <= model.size <= 2048, "from 8 to 2048"),
+        ("model.fit", model.fit in FITS, f"one of {', '.join(FITS)}"),
+        ("model.freeze_epochs", model.freeze_epochs >= 0, "0 or more"),
+        ("train.epochs", train.epochs >= 1, "1 or more"),
+        ("train.batch_size", train.batch_size >= 2, "2 or more"),
+        ("train.lr", train.lr > 0, "more than 0"),
+        ("train.weight_decay", train.weight_decay >= 0, "0 or more"),
+        ("train.label_smoothing", 0 <= train.label_smoothing < 1, "from 0 to less than 1"),
+        ("train.patience", train.patience >= 1, "1 or more"),
+        ("train.precision", train.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
+        ("train.accelerator", train.accelerator in ACCELERATORS, f"one of {', '.join(ACCELERATORS)}"),
+    ]
+    for key, holds, expected in rules:
+        if not holds:
+            raise StepFailed(f"params.yaml: `{key}` should be {expected}")
+    if split.group_by is not None and not split.group_by.endswith(".csv"):
+        try:
+            re.compile(split.group_by)
+        except re.error as error:
+            raise StepFailed(f"params.yaml: `split.group_by` is no regular expression: {error}") from None

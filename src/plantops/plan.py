@@ -1,0 +1,128 @@
+"""Is there work to do? Compares the inputs with what is settled. Changes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from plantops import detect, dvc
+from plantops.config import OWN_FILES, PIPELINE
+from plantops.store import ACCEPTED, REFUSED, Run, Store
+
+NOT_LOOKED_AT = "photos and code that moved without `dvc add` (`plantops run` looks at them)"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run would start from, and why.
+
+    ``first``: nothing was ever settled here. ``changes``: what differs from what is settled. ``owed``: runs on
+    exactly these inputs that failed or were interrupted. ``undeployed``: an accepted release
+    that no run has put in service.
+    """
+
+    inputs: dict[str, Any]
+    fingerprint: str
+    settled: Run | None
+    changes: list[detect.Change]
+    stages: list[str]
+    owed: list[Run]
+    undeployed: str = ""
+
+    @property
+    def first(self) -> bool:
+        """Whether no run was ever settled."""
+        return self.settled is None
+
+    @property
+    def due(self) -> bool:
+        """Whether a run has something to do."""
+        return self.first or bool(self.changes) or bool(self.owed)
+
+    @property
+    def refused(self) -> bool:
+        """Whether the gate refused these inputs: settled, not tried again by itself."""
+        return self.settled is not None and self.settled.state == REFUSED and not self.changes
+
+    def sentences(self) -> list[str]:
+        """Why a run is due, or what is settled, in words."""
+        said = [f"{one.file}: {one.what}" for one in self.changes]
+        if self.first:
+            said = ["nothing has been run here yet", *said]
+        if self.owed:
+            last = self.owed[0]
+            said.append(f"owed: run {last.id} {last.state} on these inputs: {_first_line(last.error)}")
+        elif self.refused and self.settled:
+            said.append(f"settled: the gate refused these inputs in run {self.settled.id}; a change starts the next")
+        elif not self.due and self.undeployed:
+            said.append(f"accepted and not deployed: {self.undeployed} (plantops run deploys it)")
+        return said or ["no changes"]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for ``--json``."""
+        return {
+            "due": self.due,
+            "first": self.first,
+            "changes": [{"file": one.file, "what": one.what} for one in self.changes],
+            "stages": self.stages,
+            "owed": [{"run": one.id, "state": one.state, "error": one.error} for one in self.owed],
+            "refused": self.refused,
+            "undeployed": self.undeployed or None,
+            "settled": {"run": self.settled.id, "state": self.settled.state, "release": self.settled.release}
+            if self.settled
+            else None,
+            "fingerprint": self.fingerprint,
+            "not_looked_at": NOT_LOOKED_AT,
+        }
+
+
+def make(root: Path, store: Store, going_on: bool = False) -> Plan:
+    """Read the inputs of the project at ``root`` and compare them with what is settled.
+
+    ``going_on``: while another process runs, what that run writes itself is left out.
+    """
+    inputs = dvc.inputs(root)
+    settled = store.last_settled()
+    changes = detect.changes(_baseline(settled, store), inputs) if settled else detect.unreadable(inputs)
+    if going_on:  # dvc.lock and the code digests are in motion: the run that goes on writes them
+        changes = [one for one in changes if one.file not in OWN_FILES]
+    pipeline = inputs.get(PIPELINE)
+    touched = [stage for one in changes for stage in one.stages] if settled else detect.stage_names(pipeline)
+    return Plan(
+        inputs=inputs,
+        fingerprint=detect.fingerprint(inputs),
+        settled=settled,
+        changes=changes,
+        stages=detect.affected(touched, pipeline),
+        undeployed=_undeployed(settled, store),
+        owed=[one for one in store.unfinished() if given(one.inputs) == given(inputs)],
+    )
+
+
+def _undeployed(settled: Run | None, store: Store) -> str:
+    current = store.in_service()
+    if settled is None or settled.state != ACCEPTED or (current and current.id == settled.release):
+        return ""
+    release = store.release(settled.release or "")
+    return release.id if release and not release.withdrawn else ""
+
+
+def own_files(inputs: dict[str, Any]) -> dict[str, Any]:
+    """The part of the inputs that a run writes itself; what it leaves there is no change."""
+    return {name: inputs[name] for name in OWN_FILES if name in inputs}
+
+
+def _baseline(settled: Run, store: Store) -> dict[str, Any]:
+    """What is settled; with dvc.lock and the code digests as the newest run left them, even if it failed."""
+    last = store.last_ended() or settled
+    return {**given(settled.left_behind or {}), **own_files(last.left_behind or {})}
+
+
+def given(inputs: dict[str, Any]) -> dict[str, Any]:
+    """The inputs without what a run writes itself."""
+    return {name: value for name, value in inputs.items() if name not in OWN_FILES}
+
+
+def _first_line(text: str | None) -> str:
+    return text.splitlines()[0].removesuffix("; its last lines:").removesuffix(":") if text else "no reason recorded"

@@ -1,0 +1,171 @@
+"""Releases: list them, go back to one, start and stop what serves them."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from plantops import deploy, lock, process
+from plantops.config import Config
+from plantops.console import Console
+from plantops.deploy import daemon, ports, probe
+from plantops.errors import PlantopsError, SetupError, StepFailed
+from plantops.shelf import Shelf
+from plantops.steps import serving
+from plantops.store import Release, Store
+from plantops.tracking import Tracker, reach
+from plantops.views import show
+
+_MLFLOW_PID = "mlflow.json"
+_MLFLOW_START_S = 60.0
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A release as the list shows it: ``state`` is in service, previous, withdrawn, or empty."""
+
+    release: Release
+    state: str
+    there: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for ``--json``."""
+        return {**self.release.__dict__, "state": self.state, "there": self.there}
+
+
+def listed(config: Config, store: Store) -> list[Listed]:
+    """All releases, newest first; ``there``: whether the bundle is still on the shelf."""
+    current, previous, shelf = store.in_service(), store.previous(), Shelf(config.models)
+    return [Listed(one, _state(one, current, previous), shelf.release(one.id).is_dir()) for one in store.releases()]
+
+
+def roll_back(config: Config, console: Console, name: str | None) -> Release:
+    """Switch to another release (the previous one by default); a newer one that is left is withdrawn.
+
+    No network, no training, and no waiting for MLflow: its aliases follow in a process of their own.
+    """
+    with lock.hold(config.state, lock.SWITCH, patience=60), Store(config.state) as store:
+        current, target = store.in_service(), _target(store, name)
+        backend, shelf = deploy.get(config), Shelf(config.models)
+        if current and current.id == target.id:
+            raise SetupError(f"{target.id} is in service already", "plantops releases")
+        _switch(backend, shelf, target)
+        store.put_in_service(target.id, serving(config), "rollback", withdraw=_withdrawn(store, current, target))
+        backend.settle()
+        with lock.hold(config.state, lock.VIEWS, patience=60):
+            shelf.produce(target.id)
+    argv = [sys.executable, "-m", "plantops", "follow", "--config", str(config.file)]
+    process.detach(argv, config.root, config.state / "logs" / "follow.log")
+    return target
+
+
+def follow(config: Config) -> list[str]:
+    """Make production and the aliases in MLflow what the store says; returns what to tell the user."""
+    with Store(config.state) as store:
+        return show(config, store, Tracker(config.root, config.mlflow))
+
+
+def up(config: Config, console: Console) -> None:
+    """Start the API with the release in service, and the MLflow page, where they do not run yet."""
+    with lock.hold(config.state, lock.SWITCH, patience=60), Store(config.state) as store:
+        current, backend = store.in_service(), deploy.get(config)
+        if current is None:
+            console.say("there is no release yet: plantops run makes one", "yellow")
+        else:
+            running = backend.serving()
+            if running is None or running.release != current.id:
+                backend.preflight()
+                backend.up(Shelf(config.models).release(current.id))
+            console.say(f"API     {backend.url}  ({current.id}{', drawn sample data' if current.sample_data else ''})")
+    console.say(f"MLflow  {_mlflow_up(config)}")
+
+
+def down(config: Config, console: Console) -> None:
+    """Stop the API and the MLflow page of this project; says what it stopped."""
+    with lock.hold(config.state, lock.SWITCH, patience=60):
+        stopped = deploy.get(config).down()
+        if daemon.stop(config.state / _MLFLOW_PID):
+            stopped.append(f"MLflow on http://127.0.0.1:{config.mlflow.ui_port}")
+    for one in stopped or ["nothing was running"]:
+        console.say(f"stopped {one}" if stopped else one)
+
+
+def mlflow_page(config: Config) -> str | None:
+    """Where MLflow's pages are now; None when they are not running."""
+    if reach.is_server(config.mlflow.tracking_uri):
+        return reach.shown(config.mlflow.tracking_uri)
+    running = daemon.find(config.state / _MLFLOW_PID)
+    return f"http://127.0.0.1:{config.mlflow.ui_port}" if running else None
+
+
+def _mlflow_up(config: Config) -> str:
+    """Start MLflow's pages unless they run, or a server has them; returns where they are."""
+    url, pid_file = f"http://127.0.0.1:{config.mlflow.ui_port}", config.state / _MLFLOW_PID
+    argv = Tracker(config.root, config.mlflow).ui_argv(config.mlflow.ui_port)
+    if argv is None:
+        return reach.shown(config.mlflow.tracking_uri)
+    if daemon.find(pid_file) is None:
+        if obstacle := ports.obstacle("127.0.0.1", config.mlflow.ui_port):
+            raise SetupError(f"MLflow's pages: {obstacle}", "stop it, or set mlflow.ui_port in config.yaml")
+        log = config.state / "logs" / "mlflow.log"
+        daemon.start(argv, config.root, pid_file, log, reach.ui_environment())
+        _wait_for(config, url, pid_file, log)
+    return url
+
+
+def _wait_for(config: Config, url: str, pid_file: Path, log: Path) -> None:
+    """Until MLflow answers. Raises StepFailed with its last lines when it ends instead."""
+    port = config.mlflow.ui_port
+    deadline = time.monotonic() + _MLFLOW_START_S
+    while time.monotonic() < deadline:
+        if daemon.find(pid_file) is None:
+            break
+        try:
+            if probe.ask(probe.Address("127.0.0.1", port), "/health").status == 200:
+                return
+        except PlantopsError:
+            time.sleep(0.2)
+    last = "\n".join(f"    {line}" for line in log.read_text(errors="replace").splitlines()[-10:])
+    raise StepFailed(f"MLflow did not answer on {url} within {_MLFLOW_START_S:g} s:\n{last}", f"less {log}")
+
+
+def _withdrawn(store: Store, current: Release | None, target: Release) -> str | None:
+    """The release to be withdrawn: the one left, when the way goes back; going forward withdraws nothing."""
+    order = [one.id for one in store.releases()]
+    return current.id if current and order.index(current.id) < order.index(target.id) else None
+
+
+def _target(store: Store, name: str | None) -> Release:
+    if name is None:
+        previous = store.previous()
+        if previous is None:
+            raise SetupError("there is no earlier release to go back to", "plantops releases")
+        return previous
+    found = store.release(name)
+    if found is None:
+        raise SetupError(f"no release, or more than one, begins with {name}", "plantops releases")
+    return found
+
+
+def _switch(backend: deploy.Backend, shelf: Shelf, target: Release) -> None:
+    folder = shelf.release(target.id)
+    if not folder.is_dir():
+        raise SetupError(f"the bundle of {target.id} is gone from {shelf.releases}", "plantops releases")
+    trial = backend.start(folder)
+    try:
+        backend.try_golden(trial)
+        backend.switch(trial)
+    except (PlantopsError, KeyboardInterrupt):
+        backend.abandon(trial)
+        raise
+
+
+def _state(one: Release, current: Release | None, previous: Release | None) -> str:
+    if current and one.id == current.id:
+        return "in service"
+    if one.withdrawn:
+        return "withdrawn"
+    return "previous" if previous and one.id == previous.id else ""

@@ -1,0 +1,124 @@
+"""What commands tell a person: the end of a run, the state of things, releases, findings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from plantops import deploy, detect, lock, plan, scan, steps, store
+from plantops import dvc as dvc_files
+from plantops import releases as shelf
+from plantops.config import PIPELINE, Config
+from plantops.console import Console
+from plantops.errors import SetupError
+from plantops.store import Store
+
+if TYPE_CHECKING:
+    from plantops.doctor import Finding
+    from plantops.pipeline import Outcome
+
+
+def dry_run(config: Config, options: steps.Options, console: Console) -> None:
+    """What a run would do: changes, photos that are not as DVC knows them, stages, steps."""
+    with Store(config.state, readonly=True) as state:
+        todo = plan.make(config.root, state)
+        loose = scan.loose(config.root, dvc_files.raw_folder(config.root), state, remember=False)
+    for one in [*todo.sentences(), *(one.what for one in loose)]:
+        console.say(one)
+    wanted = todo.due or bool(todo.undeployed) or options.force or options.skip_dvc
+    if not wanted and not loose:
+        console.say("nothing would run")
+        return
+    everything = detect.stage_names(todo.inputs.get(PIPELINE))
+    console.say(f"stages: {', '.join(everything if options.force else todo.stages) or 'none'}")
+    for step in steps.steps(options):
+        console.say(f"  {step.name:<10} {step.skip(options)}".rstrip())
+    console.say("dry run: nothing was changed")
+
+
+def summary(config: Config, outcome: Outcome, console: Console) -> None:
+    """How a run ended, and what to open next."""
+    if outcome.state == "nothing":
+        return
+    drawn = " (drawn sample data: it knows nothing about real plants)" if outcome.sample_data else ""
+    console.log_to(outcome.log)
+    said = {
+        store.RELEASED: f"released: {outcome.release}{drawn}",
+        store.ACCEPTED: f"accepted: {outcome.release}{drawn} (not deployed; plantops run deploys it)",
+        store.UNCHANGED: f"nothing new: {outcome.release} stays in service",
+    }
+    console.say(said.get(outcome.state, outcome.state), "green")
+    if outcome.state == store.RELEASED:
+        url = deploy.get(config).url
+        console.say(f'  predict:  curl -X POST {url}/predict -F "file=@leaf.jpg"')
+        console.say(f"  open:     {url}/docs    plantops up starts MLflow on http://127.0.0.1:{config.mlflow.ui_port}")
+        console.say("  go back:  plantops rollback")
+    console.say(f"  log:      .plantops/logs/{outcome.run}.log", "grey")
+    console.log_to(None)
+
+
+def status(config: Config, console: Console, as_json: bool) -> None:
+    """What is in service, what is going on, and what waits."""
+    with Store(config.state, readonly=True) as state:
+        todo, last = plan.make(config.root, state), state.last_run()
+        current, previous = state.in_service(), state.previous()
+    running = deploy.get(config).serving()
+    if as_json:
+        console.json(
+            {
+                "in_service": current.__dict__ if current else None,
+                "previous": previous.id if previous else None,
+                "answering": running.__dict__ if running else None,
+                "mlflow": shelf.mlflow_page(config),
+                "going_on": lock.holder(config.state) or None,
+                "last_run": _brief(last) if last else None,
+                "waiting": todo.to_dict(),
+            }
+        )
+        return
+    drawn = " (drawn sample data)" if current and current.sample_data else ""
+    console.say(f"in service  {current.id + drawn if current else 'nothing yet: plantops run'}")
+    answering = f"{running.release} on {running.url}" if running else "no: plantops up"
+    console.say(f"answering   {answering}" if current else "answering   no")
+    console.say(f"mlflow      {shelf.mlflow_page(config) or 'not running: plantops up'}")
+    console.say(f"going on    {lock.holder(config.state) or 'nothing'}")
+    if last:
+        console.say(f"last run    {last.id} {last.state}" + (f": {last.error.splitlines()[0]}" if last.error else ""))
+    for sentence in todo.sentences():
+        console.say(f"waiting     {sentence}")
+
+
+def _brief(run: store.Run) -> dict[str, str | None]:
+    return {"id": run.id, "state": run.state, "started": run.started, "ended": run.ended, "error": run.error}
+
+
+def releases(config: Config, console: Console, as_json: bool) -> None:
+    """The releases, newest first."""
+    with Store(config.state, readonly=True) as state:
+        found = shelf.listed(config, state)
+    if as_json:
+        console.json([one.to_dict() for one in found])
+        return
+    if not found:
+        console.say("no release yet: plantops run makes one")
+    for one in found:
+        version = f"version {one.release.version}" if one.release.version else "no version"
+        notes = [one.state, "drawn sample data" if one.release.sample_data else "", "" if one.there else "bundle gone"]
+        text = f"{one.release.id:<30} {one.release.created[:16].replace('T', ' ')}  {version:<11} "
+        console.say(
+            (text + ", ".join(note for note in notes if note)).rstrip(), "green" if one.state == "in service" else ""
+        )
+
+
+def findings(found: list[Finding], console: Console, as_json: bool) -> None:
+    """What the doctor found. Raises SetupError when something is wrong."""
+    if as_json:
+        console.json([one.__dict__ for one in found])
+    else:
+        for one in found:
+            colour = {"ok": "green", "note": "yellow", "wrong": "red"}[one.state]
+            console.say(f"{console.paint(f'{one.state:<5}', colour)}  {one.what:<9}  {one.says}")
+            if one.remedy and one.state != "ok":
+                console.say(f"                  try: {one.remedy}")
+    wrong = [one.what for one in found if one.state == "wrong"]
+    if wrong:
+        raise SetupError(f"{len(wrong)} thing{'s' if len(wrong) > 1 else ''} wrong: {', '.join(wrong)}")

@@ -1,0 +1,108 @@
+"""``python -m plantops.serve --bundle DIR``: one worker, by hand, in a container, or under the local supervisor."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import dataclasses
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import disable_created_metrics
+
+from plantops.serve.app import make_app
+from plantops.serve.control import Control
+from plantops.serve.edge import Edge
+from plantops.serve.server import Server
+from plantops.serve.service import Service
+from plantops.serve.settings import Settings
+
+BACKLOG = 2048
+
+
+def main() -> int:
+    """Serve until told to stop; exit status 0, or 2 when the address cannot be had."""
+    options = _parser().parse_args()
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    disable_created_metrics()
+    _allow_many_connections()
+    settings = Settings(**{one.name: getattr(options, one.name) for one in dataclasses.fields(Settings)})
+    try:
+        asyncio.run(_serve(options, settings))
+    except OSError as error:
+        _say(f"cannot serve on {options.host}:{options.port}: {error}")
+        return 2
+    return 0
+
+
+async def _serve(options: argparse.Namespace, settings: Settings) -> None:
+    service = Service(settings)
+    server = Server(Edge(make_app(service), service.metrics), settings.keep_alive_s, settings.request_timeout_s)
+    told = asyncio.Event()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(signum, told.set)
+    supervised = options.control_fd is not None
+    public = socket.socket(fileno=options.public_fd) if supervised else _bind(options.host, options.port)
+    server.accept(socket.socket(fileno=options.private_fd) if supervised else public)
+    loading = asyncio.create_task(_load(service, server, options.bundle))
+    waiting: list[asyncio.Task[Any]] = [asyncio.create_task(told.wait())]
+    if supervised:
+        channel = socket.socket(fileno=options.control_fd)
+        waiting.append(asyncio.create_task(Control(server, public).run(channel, loading, service)))
+    else:
+        _say(f"listening on {_url(public)}, loading {options.bundle}")
+        loading.add_done_callback(lambda _: _say(f"{service.status}: {service.release or service.reason}"))
+    done, _pending = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    await server.stop()
+    for task in done:
+        task.result()
+    if not loading.done():
+        os._exit(0)  # the thread that loads may hang in a broken model, and nothing is left to save
+
+
+async def _load(service: Service, server: Server, bundle: Path) -> None:
+    await service.load(bundle)
+    server.release = service.release
+    server.close_after_answers(False)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=BACKLOG)
+
+
+def _allow_many_connections() -> None:
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m plantops.serve", description=__doc__)
+    parser.add_argument("--bundle", type=Path, required=True, help="folder of the bundle")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8000)
+    for one in dataclasses.fields(Settings):
+        kind = float if isinstance(one.default, float) or one.type == "float" else int
+        parser.add_argument(f"--{one.name.replace('_', '-')}", type=kind, default=one.default)
+    for name in ("public", "private", "control"):
+        parser.add_argument(f"--{name}-fd", type=int, help=argparse.SUPPRESS)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

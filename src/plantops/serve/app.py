@@ -1,0 +1,143 @@
+"""The routes."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any
+
+from fastapi import FastAPI, HTTPException, Query, Request, Response
+from fastapi.responses import JSONResponse, RedirectResponse
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from plantops.preprocess import NotAPhoto
+from plantops.serve.schema import Batch, BatchError, BatchItem, Classes, Health, ModelDetails, Prediction, Problem
+from plantops.serve.service import Service, model_info
+from plantops.serve.uploads import Upload, photos
+
+Top = Annotated[int, Query(ge=1, le=1000, description="how many of the likeliest classes to list")]
+
+_PROBLEMS: dict[int | str, dict[str, Any]] = {
+    400: {"model": Problem, "description": "not a photo, or a broken form"},
+    408: {"model": Problem, "description": "the upload came too slowly"},
+    413: {"model": Problem, "description": "too large"},
+    422: {"model": Problem, "description": "no file"},
+    503: {"model": Problem, "description": "no model ready, or too busy; try again"},
+}
+
+
+def make_app(service: Service) -> FastAPI:
+    """The API over ``service``."""
+    app = FastAPI(title="plantops", description="Which disease has this leaf?", redoc_url=None)
+    app.add_exception_handler(Exception, _bug)
+    _add_predictions(app, service)
+    _add_descriptions(app, service)
+    return app
+
+
+def _add_predictions(app: FastAPI, service: Service) -> None:
+    settings = service.settings
+
+    @app.post("/predict", response_model=Prediction, responses=_PROBLEMS, openapi_extra=_form("file", many=False))
+    async def predict(request: Request, top: Top = 5) -> Prediction:
+        """Which class does the photo in the field `file` show?"""
+        _ready(service)
+        with service.budget.share() as share:
+            (photo,) = await photos(request, "file", 1, settings, share)
+            service.admit()
+            try:
+                return await service.answer(photo.data, top)
+            except NotAPhoto as error:
+                raise HTTPException(400, str(error)) from None
+
+    @app.post("/predict_batch", response_model=Batch, responses=_PROBLEMS, openapi_extra=_form("files", many=True))
+    async def predict_batch(request: Request, top: Top = 5) -> Batch:
+        """The same for several photos, in the field `files`."""
+        _ready(service)
+        with service.budget.share() as share:
+            uploads = await photos(request, "files", settings.max_batch, settings, share)
+            service.admit()
+            results = await asyncio.gather(*(_one_of_many(service, upload, top) for upload in uploads))
+            return Batch(results=list(results), total=len(results))
+
+
+async def _one_of_many(service: Service, upload: Upload, top: int) -> BatchItem | BatchError:
+    if len(upload.data) > service.settings.max_bytes:
+        limit = service.settings.max_bytes / 1e6
+        return BatchError(filename=upload.filename, error=f"larger than {limit:.1f} MB")
+    try:
+        answer = await service.answer(upload.data, top)
+    except NotAPhoto as error:
+        return BatchError(filename=upload.filename, error=str(error))
+    return BatchItem(filename=upload.filename, **dict(answer))
+
+
+def _add_descriptions(app: FastAPI, service: Service) -> None:
+    async def health(response: Response) -> Health:
+        """200 when the bundle is loaded and proven, else 503 with the reason."""
+        response.status_code = 200 if service.status == "healthy" else 503
+        return service.health()
+
+    app.add_api_route(
+        "/health", health, response_model=Health, response_model_exclude_none=True,
+        responses={503: {"model": Health, "description": "starting or failed"}},
+    )  # fmt: skip
+    app.add_api_route("/health", health, methods=["HEAD"], include_in_schema=False)
+
+    @app.get("/classes")
+    async def classes() -> Classes:
+        """The classes that the model can tell apart."""
+        names = list(service.predictor().manifest.classes)
+        return Classes(classes=names, num_classes=len(names))
+
+    @app.get("/model/info")
+    async def details() -> ModelDetails:
+        """Where the model comes from and how good it was in evaluation."""
+        return _details(service)
+
+    @app.get("/metrics", response_class=Response)
+    async def metrics() -> Response:
+        """For Prometheus."""
+        return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+    @app.get("/", include_in_schema=False)
+    async def front() -> RedirectResponse:
+        return RedirectResponse("/docs")
+
+
+def _details(service: Service) -> ModelDetails:
+    predictor = service.predictor()
+    manifest, identity = predictor.manifest, predictor.identity
+    return ModelDetails(
+        **dict(model_info(predictor)),
+        created=identity.created,
+        commit=identity.commit,
+        mlflow_run=identity.mlflow_run,
+        num_classes=len(manifest.classes),
+        preprocessing=manifest.preprocessing.to_dict(),
+        temperature=manifest.temperature,
+        thresholds=manifest.thresholds,
+        model=manifest.model,
+        data=manifest.data,
+        metrics=manifest.metrics,
+    )
+
+
+def _ready(service: Service) -> None:
+    """Turn away before the body is read what cannot be answered."""
+    service.predictor()
+    service.admit()
+
+
+async def _bug(request: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"detail": f"internal error: {type(error).__name__}"}, 500)
+
+
+def _form(field: str, many: bool) -> dict[str, Any]:
+    """The form, for `/docs`: the body is read by hand, so that it can be bounded while it comes."""
+    file = {"type": "string", "format": "binary"}
+    schema = {
+        "type": "object",
+        "required": [field],
+        "properties": {field: {"type": "array", "items": file} if many else file},
+    }
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}

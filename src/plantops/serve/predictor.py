@@ -1,0 +1,133 @@
+"""A loaded bundle: photo bytes to probabilities, and the proof that it answers as its checkpoint did."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from plantops.bundle import GOLDEN_TOLERANCE, BadBundle, Bundle, Golden, Manifest, worst_difference
+from plantops.preprocess import decode, normalise, table
+
+RELEASE = "release.json"
+
+
+class NotProven(ValueError):
+    """The bundle gives other answers than its checkpoint gave; the text says on which photo and by how much."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who is answering: the release and the model in it, for answers, ``/health`` and ``/metrics``."""
+
+    release: str
+    digest: str
+    sample_data: bool
+    created: str | None
+    commit: str | None
+    model_version: str | None
+    mlflow_run: str | None
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """Set up once by :func:`load`; then safe to use from several threads."""
+
+    bundle: Bundle
+    identity: Identity
+    session: Any
+    lookup: NDArray[np.float32]
+    max_pixels: int
+
+    @property
+    def manifest(self) -> Manifest:
+        """The bundle's manifest."""
+        return self.bundle.manifest
+
+    def decode(self, data: bytes) -> NDArray[np.uint8]:
+        """Photo bytes to pixels, uint8, shape (size, size, 3). Raises NotAPhoto."""
+        return decode(data, self.manifest.preprocessing, self.max_pixels)
+
+    def predict(self, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """Probabilities by class, in the manifest's order, shape (classes,). Raises ArithmeticError on NaN."""
+        batch = normalise(pixels[None], self.lookup)
+        logits = self.session.run(None, {self.session.get_inputs()[0].name: batch})[0][0]
+        return softmax(logits.astype(np.float64) / self.manifest.temperature)
+
+    def ranked(self, probabilities: NDArray[np.float64], top: int) -> list[tuple[str, float]]:
+        """The ``top`` likeliest classes with their probability, likeliest first."""
+        order = np.argsort(-probabilities, kind="stable")[:top]
+        return [(self.manifest.classes[index], float(probabilities[index])) for index in order]
+
+    def difference(self, golden: Golden) -> float:
+        """Largest difference in probability on one golden photo."""
+        probabilities = self.predict(self.decode(golden.file.read_bytes()))
+        return worst_difference(golden, dict(zip(self.manifest.classes, map(float, probabilities), strict=True)))
+
+    def prove(self) -> float:
+        """Answer the golden photos; returns the largest difference. Raises NotProven when it is too large."""
+        worst = 0.0
+        for golden in self.bundle.golden():
+            difference = self.difference(golden)
+            if not difference <= GOLDEN_TOLERANCE:
+                raise NotProven(
+                    f"golden photo {golden.file.name}: the probabilities differ by {difference:.6f} from the "
+                    f"checkpoint's (at most {GOLDEN_TOLERANCE} is allowed)"
+                )
+            worst = max(worst, difference)
+        return worst
+
+
+def load(path: Path, max_pixels: int) -> Predictor:
+    """Open the bundle in folder ``path`` for serving. Raises BadBundle."""
+    bundle = Bundle.load(path)
+    session = onnxruntime.InferenceSession(str(bundle.model), _options(), providers=["CPUExecutionProvider"])
+    outputs = session.get_outputs()[0].shape[-1]
+    if outputs != len(bundle.manifest.classes):
+        raise BadBundle(f"the model has {outputs} outputs, manifest.json {len(bundle.manifest.classes)} classes")
+    return Predictor(bundle, identify(bundle), session, table(bundle.manifest.preprocessing), max_pixels)
+
+
+def identify(bundle: Bundle) -> Identity:
+    """From ``release.json`` in the bundle's folder; without it the release is the digest's first 12 characters.
+
+    Raises BadBundle when it is there and cannot be read.
+    """
+    try:
+        written = json.loads((bundle.path / RELEASE).read_text())
+        release, mlflow = str(written["release"]), written.get("mlflow") or {}
+    except FileNotFoundError:
+        written, mlflow, release = {}, {}, bundle.digest[:12]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadBundle(f"{bundle.path / RELEASE}: {type(error).__name__}: {error}") from None
+    return Identity(
+        release, bundle.digest, bundle.manifest.sample_data, written.get("created"), written.get("commit"),
+        _text(mlflow.get("version")), _text(mlflow.get("run")),
+    )  # fmt: skip
+
+
+def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Probabilities that sum to one. Raises ArithmeticError when the model gave no numbers."""
+    powers = np.exp(logits - logits.max())
+    probabilities: NDArray[np.float64] = powers / powers.sum()
+    if not np.isfinite(probabilities).all():
+        raise ArithmeticError("the model's output holds values that are no numbers")
+    return probabilities
+
+
+def _options() -> Any:
+    # One thread a photo, several photos at once: the pool of the service uses the cores. ONNX Runtime's own threads
+    # would spin beside it.
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return options
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)

@@ -1,0 +1,177 @@
+"""Accepting connections, and ending without cutting one.
+
+uvicorn's HTTP protocol on a listener of our own: its server can neither pause accepting nor end without closing
+connections that were accepted and not yet read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import time
+from collections.abc import Callable
+from email.utils import formatdate
+from typing import Any
+
+from starlette.types import ASGIApp
+from uvicorn import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+log = logging.getLogger(__name__)
+_BURST = 128
+_STOP_GRACE_S = 1.0
+_POLL_S = 0.02
+_CLOSE = (b"connection", b"close")
+
+
+class Connection(HttpToolsProtocol):
+    """uvicorn's protocol with two deadlines that it lacks: for the first byte, and for a request's header."""
+
+    header_deadline_s = 30.0
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request is being answered."""
+        return self.cycle is None or self.cycle.response_complete
+
+    def data_received(self, data: bytes) -> None:
+        if self.idle and self._deadline is None:
+            self._deadline = self.loop.call_later(self.header_deadline_s, self.timeout_keep_alive_handler)
+        super().data_received(data)
+
+    def on_headers_complete(self) -> None:
+        self._disarm()
+        super().on_headers_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._disarm()
+        super().connection_lost(exc)
+
+    def _disarm(self) -> None:
+        if self._deadline:
+            self._deadline.cancel()
+            self._deadline = None
+
+
+class Server:
+    """Serves ``app`` on any number of listening sockets. Make it inside a running loop."""
+
+    def __init__(self, app: ASGIApp, keep_alive_s: float, request_timeout_s: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._config = Config(
+            app, http=Connection, ws="none", lifespan="off", log_config=None, access_log=False, proxy_headers=False
+        )
+        self._config.load()
+        self._config.timeout_keep_alive = keep_alive_s  # type: ignore[assignment]
+        self._header_deadline_s = request_timeout_s
+        self._patience_s = request_timeout_s + 5
+        self._limit_s = keep_alive_s + 2 * request_timeout_s + 30
+        self._state = ServerState()
+        self._listeners: set[socket.socket] = set()
+        self._arriving: set[asyncio.Future[Any]] = set()
+        self._closing = False
+        self.release: str | None = None
+        self._tick()
+
+    @property
+    def connections(self) -> int:
+        """Open connections, the ones just accepted included."""
+        return len(self._state.connections) + len(self._arriving)
+
+    def accept(self, listener: socket.socket) -> None:
+        """Take connections from ``listener`` from now on, and keep them alive after an answer."""
+        listener.setblocking(False)
+        self._listeners.add(listener)
+        self._loop.add_reader(listener.fileno(), self._take, listener)
+        self.close_after_answers(False)
+
+    def pause(self, listener: socket.socket) -> None:
+        """Take no more connections from ``listener``; whoever else holds it may. It stays open."""
+        self._listeners.discard(listener)
+        self._loop.remove_reader(listener.fileno())
+
+    def close_after_answers(self, closing: bool) -> None:
+        """Whether every answer, those being worked on included, says ``Connection: close`` and does so."""
+        self._closing = closing
+        self._headers()
+
+    async def drain(self) -> None:
+        """Return when no connection is left: each was answered once more, or fell silent for the keep-alive time."""
+        self.close_after_answers(True)
+        if not await self._until(lambda: self.connections == 0, self._limit_s):
+            self._abort()
+
+    async def stop(self) -> None:
+        """End soon: answer what is being asked, close what is idle after a moment, then everything."""
+        for listener in list(self._listeners):
+            self._take(listener)
+            self.pause(listener)
+            listener.close()
+        self.close_after_answers(True)
+        await self._until(lambda: self.connections == 0, _STOP_GRACE_S)
+        for connection in list(self._state.connections):
+            if connection.idle:  # type: ignore[union-attr]
+                connection.shutdown()
+        if not await self._until(lambda: self.connections == 0, self._patience_s):
+            self._abort()
+
+    def _take(self, listener: socket.socket) -> None:
+        for _ in range(_BURST):
+            try:
+                arrived, _address = listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                # Out of file descriptors, mostly: those that wait in the queue are taken when some are free again.
+                log.error("cannot accept: %s", error)
+                self._loop.remove_reader(listener.fileno())
+                self._loop.call_later(0.5, self._again, listener)
+                return
+            arrived.setblocking(False)
+            if arrived.family != socket.AF_UNIX:
+                # Header and body are two writes; without this the second waits 40 ms for the client's delayed ACK.
+                arrived.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            task = self._loop.create_task(self._loop.connect_accepted_socket(self._connection, arrived))
+            self._arriving.add(task)
+            task.add_done_callback(self._arriving.discard)
+
+    def _again(self, listener: socket.socket) -> None:
+        if listener in self._listeners:
+            self._loop.add_reader(listener.fileno(), self._take, listener)
+
+    def _connection(self) -> asyncio.Protocol:
+        connection = Connection(self._config, self._state, {}, self._loop)
+        connection.header_deadline_s = self._header_deadline_s
+        return connection
+
+    def _tick(self) -> None:
+        self._headers()
+        self._loop.call_later(1.0, self._tick)
+
+    def _headers(self) -> None:
+        # In place: answers being worked on hold this very list.
+        self._state.default_headers[:] = [
+            (b"date", formatdate(time.time(), usegmt=True).encode()),
+            *([(b"x-plantops-release", self.release.encode())] if self.release else []),
+            *([_CLOSE] if self._closing else []),
+        ]
+
+    async def _until(self, met: Callable[[], bool], seconds: float) -> bool:
+        deadline = self._loop.time() + seconds
+        while not met():
+            if self._loop.time() >= deadline:
+                return False
+            await asyncio.sleep(_POLL_S)
+        return True
+
+    def _abort(self) -> None:
+        log.error("%d connections had to be cut", self.connections)
+        for connection in list(self._state.connections):
+            connection.transport.abort()  # type: ignore[union-attr]

@@ -1,0 +1,132 @@
+"""What the routes share: the predictor once it is proven, the threads, and the queue before them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+
+from fastapi import HTTPException
+
+from plantops.serve import predictor as loader
+from plantops.serve.metrics import Metrics
+from plantops.serve.predictor import Predictor
+from plantops.serve.schema import ClassScore, Health, ModelInfo, Prediction
+from plantops.serve.settings import Settings
+from plantops.serve.uploads import Budget
+
+log = logging.getLogger(__name__)
+
+
+class Service:
+    """One worker's state. ``status`` goes from ``starting`` to ``healthy`` or ``failed``, once."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.metrics = Metrics()
+        self.budget = Budget(settings.max_held_bytes)
+        self.status = "starting"
+        self.reason: str | None = "the model is being loaded"
+        self.since = now()
+        self.golden_difference: float | None = None
+        self._predictor: Predictor | None = None
+        self._pool = ThreadPoolExecutor(settings.workers, thread_name_prefix="photo")
+        self._photos = 0
+
+    async def load(self, path: Path) -> None:
+        """Set up the bundle and prove it. Whatever goes wrong becomes ``failed`` with its reason."""
+        loading = asyncio.ensure_future(asyncio.get_running_loop().run_in_executor(None, self._prove, path))
+        await asyncio.wait([loading])
+        error = loading.exception()
+        self.since = now()
+        if error:
+            self.status, self.reason = "failed", f"{type(error).__name__}: {error}"
+            log.error("the bundle in %s cannot be served: %s", path, self.reason)
+        else:
+            self._predictor, self.golden_difference = loading.result()
+            self.metrics.loaded(self._predictor)
+            self.status, self.reason = "healthy", None
+
+    def _prove(self, path: Path) -> tuple[Predictor, float]:
+        predictor = loader.load(path, self.settings.max_pixels)
+        return predictor, predictor.prove()
+
+    def predictor(self) -> Predictor:
+        """The proven predictor. Raises HTTPException 503 before there is one."""
+        if self._predictor is None:
+            raise HTTPException(503, f"no model is ready: {self.reason}", {"Retry-After": "1"})
+        return self._predictor
+
+    def admit(self) -> None:
+        """Turn new photos away, 503, while too many wait."""
+        if self._photos >= self.settings.workers + self.settings.max_waiting:
+            raise HTTPException(503, f"busy: {self._photos} photos are waiting, try again", {"Retry-After": "1"})
+
+    async def answer(self, data: bytes, top: int) -> Prediction:
+        """The answer for one photo. Raises NotAPhoto."""
+        predictor = self.predictor()
+        self._photos += 1
+        try:
+            work = asyncio.get_running_loop().run_in_executor(self._pool, self._work, predictor, data, top)
+            ranked, seconds = await work
+        finally:
+            self._photos -= 1
+        name, confidence = ranked[0]
+        self.metrics.predicted(name, confidence, seconds)
+        return Prediction(
+            prediction=name,
+            confidence=confidence,
+            inference_time=seconds,
+            top5_predictions=[ClassScore(name=one, confidence=share) for one, share in ranked],
+            model_info=model_info(predictor),
+            timestamp=now(),
+        )
+
+    def _work(self, predictor: Predictor, data: bytes, top: int) -> tuple[list[tuple[str, float]], float]:
+        pixels = predictor.decode(data)
+        began = time.perf_counter()
+        probabilities = predictor.predict(pixels)
+        return predictor.ranked(probabilities, max(top, 1)), time.perf_counter() - began
+
+    def health(self) -> Health:
+        """What `/health` says."""
+        health = Health(
+            status=self.status,
+            model_loaded=self._predictor is not None,
+            pid=os.getpid(),
+            since=self.since,
+            reason=self.reason,
+            golden_difference=self.golden_difference,
+        )
+        if self._predictor:
+            identity = self._predictor.identity
+            health.release, health.digest = identity.release, identity.digest
+            health.model_version, health.sample_data = identity.model_version, identity.sample_data
+            health.classes = len(self._predictor.manifest.classes)
+        return health
+
+    @property
+    def release(self) -> str | None:
+        """The release that answers, once there is one."""
+        return self._predictor.identity.release if self._predictor else None
+
+
+def model_info(predictor: Predictor) -> ModelInfo:
+    """What every answer says about the model."""
+    identity = predictor.identity
+    return ModelInfo(
+        release=identity.release,
+        digest=identity.digest,
+        sample_data=identity.sample_data,
+        model_version=identity.model_version,
+        backbone=predictor.manifest.model.get("backbone"),
+    )
+
+
+def now() -> str:
+    """UTC, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

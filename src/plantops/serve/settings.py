@@ -1,0 +1,63 @@
+"""The bounds of one worker, as flags of ``python -m plantops.serve``."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+_FORM_OVERHEAD = 4096
+_CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every field is a flag: ``max_upload_mb`` is ``--max-upload-mb``.
+
+    ``max_upload_mb``: bytes of one photo. ``max_batch``: photos in one request. ``request_timeout_s``: a request's
+    header, and then its body, must arrive within it. ``threads``: photos worked on at once, 0 for one a core.
+    ``max_waiting``: photos that may wait for a thread before new ones are turned away with 503.
+    ``keep_alive_s``: how long an idle connection is kept.
+    """
+
+    max_upload_mb: float = 20
+    max_megapixels: float = 100
+    max_batch: int = 16
+    request_timeout_s: float = 30
+    threads: int = 0
+    max_waiting: int = 64
+    keep_alive_s: float = 75
+
+    @property
+    def max_bytes(self) -> int:
+        """Bytes of one photo."""
+        return int(self.max_upload_mb * 1e6)
+
+    @property
+    def max_pixels(self) -> int:
+        """Pixels of one photo."""
+        return int(self.max_megapixels * 1e6)
+
+    @property
+    def max_held_bytes(self) -> int:
+        """Bytes of uploads held at once by all requests together: two batches of the largest photos."""
+        return 2 * self.body_limit(self.max_batch)
+
+    def body_limit(self, photos: int) -> int:
+        """Bytes that a request with that many photos may have, the form around them included."""
+        return photos * (self.max_bytes + _FORM_OVERHEAD)
+
+    @property
+    def workers(self) -> int:
+        """Photos worked on at once."""
+        return self.threads or cores()
+
+
+def cores() -> int:
+    """Cores we may use: the scheduler's answer, or a container's quota (cgroup v2) where that is less."""
+    allowed = len(os.sched_getaffinity(0))
+    try:
+        quota, period = _CPU_QUOTA.read_text().split()
+    except OSError:
+        return allowed
+    return allowed if quota == "max" else max(1, min(allowed, round(int(quota) / int(period))))

@@ -1,0 +1,129 @@
+"""The folders under models/: releases, refused, production. Each appears whole or not at all.
+
+``models/releases/<release>/``  a bundle, its ``release.json`` and ``split.csv``; never changed afterwards
+``models/refused/<run>/``       the last five candidates that the gate did not accept, with ``verdict.json``
+``models/production/``          a copy of the release in service, exchanged as one folder
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from plantops.bundle import BadBundle, Bundle
+
+RELEASE_FILE, VERDICT_FILE, SPLIT_FILE = "release.json", "verdict.json", "split.csv"
+_KEPT_REFUSED = 5
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+
+
+class Shelf:
+    """The models folder of a project."""
+
+    def __init__(self, models: Path) -> None:
+        self.candidate = models / "candidate"
+        self.production = models / "production"
+        self.releases = models / "releases"
+        self.refused = models / "refused"
+
+    def release(self, name: str) -> Path:
+        """Where a release lies."""
+        return self.releases / name
+
+    def stage(self, name: str, facts: dict[str, Any], split: Path) -> Path:
+        """Put the candidate on the shelf as a release, with its facts and split list; an existing one stays."""
+        target = self.release(name)
+        if not _whole(target):
+
+            def fill(folder: Path) -> None:
+                shutil.copytree(self.candidate, folder, dirs_exist_ok=True)
+                shutil.copyfile(split, folder / SPLIT_FILE)
+                _write_json(folder / RELEASE_FILE, facts)
+
+            _appear(target, fill)
+        return target
+
+    def refuse(self, run: str, verdict: dict[str, Any]) -> Path:
+        """Keep a refused candidate with the verdict; only the last five stay."""
+
+        def fill(folder: Path) -> None:
+            shutil.copytree(self.candidate, folder, dirs_exist_ok=True)
+            _write_json(folder / VERDICT_FILE, verdict)
+
+        _appear(self.refused / run, fill)
+        for old in sorted(self.refused.iterdir())[:-_KEPT_REFUSED]:
+            shutil.rmtree(old)
+        return self.refused / run
+
+    def produce(self, name: str) -> bool:
+        """Make models/production/ the given release, in one exchange; says whether it was another one."""
+        if self.produced() == name:
+            return False
+        fresh = self.production.with_name(".production.new")
+        shutil.rmtree(fresh, ignore_errors=True)
+        shutil.copytree(self.release(name), fresh)
+        _sync(fresh)
+        if self.production.exists():
+            _exchange(fresh, self.production)
+            shutil.rmtree(fresh)
+        else:
+            fresh.rename(self.production)
+        return True
+
+    def produced(self) -> str:
+        """The release that models/production/ holds, or an empty string."""
+        try:
+            values = json.loads((self.production / RELEASE_FILE).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return ""
+        return str(values.get("release", ""))
+
+
+def _whole(folder: Path) -> bool:
+    """Whether a release lies there undamaged."""
+    try:
+        return bool(Bundle.load(folder).golden()) and (folder / RELEASE_FILE).is_file()
+    except BadBundle:
+        return False
+
+
+def _appear(target: Path, fill: Callable[[Path], None]) -> None:
+    """Make a folder beside ``target``, fill it, and move it into place."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    fresh = target.with_name(f".{target.name}.new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir()
+    fill(fresh)
+    for path in fresh.rglob("*"):  # DVC's links from its cache are read-only; a release is a copy of its own
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    _sync(fresh)
+    if target.exists():
+        shutil.rmtree(target)
+    fresh.rename(target)
+
+
+def _sync(folder: Path) -> None:
+    """Have the files on disk before the folder gets its name, so that a power cut leaves no empty ones."""
+    for path in [*folder.rglob("*"), folder]:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _exchange(one: Path, other: Path) -> None:
+    """Swap two folders in one step: renameat2(2) with RENAME_EXCHANGE."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{os.strerror(number)} while exchanging {one} and {other}")
+
+
+def _write_json(path: Path, values: dict[str, Any]) -> None:
+    path.write_text(json.dumps(values, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8")

@@ -1,0 +1,290 @@
+"""The steps of a run: each a name and a function. The only place where hands and judgement meet."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from plantops import artifacts, code, deploy, gate, git, judgement, training
+from plantops.bundle import BadBundle, Bundle
+from plantops.config import LOCK, Config
+from plantops.console import Console
+from plantops.detect import fingerprint
+from plantops.errors import PlantopsError, Refused, StepFailed
+from plantops.plan import Plan
+from plantops.shelf import Shelf
+from plantops.store import Release, Store, now
+from plantops.tracking import Tracker
+from plantops.views import show
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user asked for on the command line."""
+
+    force: bool = False
+    skip_dvc: bool = False
+    skip_docker: bool = False
+    skip_deploy: bool = False
+
+
+class Skipped(str):
+    """A step's note, when the step had nothing to do or was left out."""
+
+
+@dataclass
+class Work:
+    """What one run knows; the steps fill in the second half as they go."""
+
+    config: Config
+    store: Store
+    console: Console
+    options: Options
+    run: str
+    plan: Plan
+    git: git.State
+    shelf: Shelf
+    tracker: Tracker
+    backend: deploy.Backend
+    undo: ExitStack = field(default_factory=ExitStack)
+
+    left_behind: dict[str, Any] = field(default_factory=dict)
+    ran: training.Ran = field(default_factory=training.Ran)
+    mlflow_run: str | None = None
+    verdict: gate.Verdict | None = None
+    wandered: dict[str, str] = field(default_factory=dict)
+    release: Release | None = None
+    trial: deploy.Trial | None = None
+    switched: bool = False
+
+    def bundle(self) -> Bundle:
+        """The candidate. Raises StepFailed when it is not whole."""
+        try:
+            return Bundle.load(self.shelf.candidate)
+        except BadBundle as error:
+            raise StepFailed(f"the candidate is not whole: {error}", "plantops run --force") from None
+
+    def chosen(self) -> Release:
+        """The release that this run is about."""
+        assert self.release, "a step that needs the release runs after it was staged"
+        return self.release
+
+    @property
+    def serves_already(self) -> bool:
+        """Whether the release is in service, answering, by the serving code that is installed."""
+        current, running = self.store.in_service(), self.backend.serving()
+        return (
+            current is not None
+            and current.id == self.chosen().id
+            and running is not None
+            and running.release == current.id
+            and self.store.serving_code() == serving(self.config)
+        )
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step: returns a note in words (or Skipped), or raises."""
+
+    name: str
+    run: Callable[[Work], str]
+    skip: Callable[[Options], str] = lambda _: ""
+    switches: bool = False
+
+
+def serving(config: Config) -> str:
+    """Digest of what a release is served with: the code and its settings."""
+    return code.serving_digest({**asdict(config.serve), "keep_alive_s": config.deploy.keep_alive_s})
+
+
+def still_wanted(work: Work) -> None:
+    """Raise Refused when the release was withdrawn while this run was on its way to it."""
+    now = work.store.release(work.release.id) if work.release else None
+    if now and now.withdrawn and not work.options.force:
+        raise Refused(f"{now.id} was withdrawn at {now.withdrawn}", f"plantops rollback {now.id} brings it back")
+
+
+def reproduce(work: Work) -> str:
+    """``dvc repro``: prepare_data, train, evaluate, export_model, as far as they are stale."""
+    try:
+        work.ran = training.reproduce(work.config, work.console, work.tracker, work.run, work.options.force)
+    finally:
+        work.left_behind = {**work.plan.inputs, **training.own_files(work.config.root)}
+    return work.ran.sentence()
+
+
+def record(work: Work) -> str:
+    """One MLflow run for the training behind this candidate."""
+    work.mlflow_run = training.record(work.config, work.tracker, work.run, work.ran, work.bundle(), work.git)
+    return f"MLflow run {work.mlflow_run[:8]}" if work.mlflow_run else "MLflow is away: kept to be logged later"
+
+
+def judge(work: Work) -> str:
+    """The floors, and the release in service on photos that neither learned from."""
+    bundle = work.bundle()
+    verdict = judgement.verdict(work.config, work.store, work.shelf, bundle, work.options.force)
+    work.verdict = verdict
+    work.wandered = judgement.wandered(work.config, work.store, work.shelf)
+    for way, count in sorted(Counter(work.wandered.values()).items()):
+        work.console.say(f"    {count} photos went from {way} since the release in service (in release.json)", "grey")
+    for sentence in verdict.unjudged:
+        work.console.say(f"    {sentence}", "grey")
+    if not verdict.accepted:
+        kept = work.shelf.refuse(work.run, verdict.to_dict())
+        reasons = "\n".join(f"    {reason}" for reason in verdict.reasons or ["no rule could be judged"])
+        where = kept.relative_to(work.config.root)
+        raise Refused(
+            f"the gate did not accept the model; what was in service stays:\n{reasons}",
+            f"look at {where}/, change data or params.yaml (or gate: in config.yaml), then plantops run",
+        )
+    return judgement.summary(verdict)
+
+
+def stage(work: Work) -> str:
+    """The accepted model on the shelf as a release, and one version in the registry."""
+    bundle = work.bundle()
+    known = work.store.with_digest(bundle.digest)
+    name = known.id if known else f"{work.git.short}-{bundle.digest[:12]}"
+    version = known.version if known else None
+    if version is None:
+        version = work.tracker.register(work.mlflow_run, name, bundle.digest)
+    work.shelf.stage(name, _facts(work, name, bundle, version), work.config.root / artifacts.INDEX)
+    work.store.add_release(
+        Release(name, now(), work.run, bundle.digest, bundle.manifest.sample_data, work.mlflow_run, version, None)
+    )
+    if known and known.version is None and version is not None:
+        work.store.set_version(name, version)
+    work.release = work.store.release(name)
+    return f"same model as release {name}" if known else f"release {name}" + (f", version {version}" if version else "")
+
+
+def take_accepted(work: Work) -> str:
+    """Without DVC: the newest candidate if it was accepted, else the release in service."""
+    try:
+        found = work.store.with_digest(Bundle.load(work.shelf.candidate).digest)
+    except BadBundle:
+        found = None
+    work.release = found if found and not found.withdrawn else work.store.in_service()
+    if work.release is None:
+        raise StepFailed("there is no accepted model yet", "plantops run")
+    return f"release {work.release.id}"
+
+
+def build(work: Work) -> str:
+    """What the backend needs before it can start the release."""
+    if _nothing_to_switch(work):
+        return Skipped(f"{work.chosen().id} serves already")
+    return Skipped(work.backend.build(work.shelf.release(work.chosen().id), work.console.log))
+
+
+def try_(work: Work) -> str:
+    """Start it beside the old one and ask it the golden photos through HTTP, before any traffic."""
+    if _nothing_to_switch(work):
+        return Skipped("")
+    work.trial = work.backend.start(work.shelf.release(work.chosen().id))
+    work.undo.callback(_give_up, work)
+    worst = work.backend.try_golden(work.trial)
+    return f"golden photos answered, off by {worst:.1e} at most"
+
+
+def switch(work: Work) -> str:
+    """Traffic moves to it; the old one still stands."""
+    if work.trial is None:
+        return Skipped("")
+    work.backend.switch(work.trial)
+    work.switched = True
+    return f"{work.chosen().id} answers on {work.backend.url}"
+
+
+def watch(work: Work) -> str:
+    """Look on for a while, the old one standing by."""
+    if work.trial is None:
+        return Skipped("")
+    seconds = work.config.deploy.watch_seconds
+    work.backend.watch(seconds)
+    return f"well for {seconds:g} s"
+
+
+def promote(work: Work) -> str:
+    """The store says that it is in service; production, aliases and the rest follow."""
+    release = work.chosen()
+    if work.trial is not None:
+        work.store.put_in_service(release.id, serving(work.config), f"run {work.run}")
+        work.undo.pop_all()
+        work.backend.settle()
+    for sentence in show(work.config, work.store, work.tracker):
+        work.console.say(f"    {sentence}", "grey")
+    return f"{release.id} is in service" if work.trial else Skipped(f"{release.id} was in service already")
+
+
+def _nothing_to_switch(work: Work) -> bool:
+    return not work.options.force and work.serves_already
+
+
+def _give_up(work: Work) -> None:
+    """A release that was not promoted leaves; the old one answers as before."""
+    if work.trial is None:
+        return
+    try:
+        if work.switched:
+            work.backend.back()
+        else:
+            work.backend.abandon(work.trial)
+    except PlantopsError as error:
+        work.console.error(error)
+
+
+def _facts(work: Work, name: str, bundle: Bundle, version: int | None) -> dict[str, Any]:
+    """What release.json says: where the model comes from and why it was accepted."""
+    left = {**work.left_behind}
+    return {
+        "release": name,
+        "digest": bundle.digest,
+        "created": now(),
+        "run": work.run,
+        "sample_data": bundle.manifest.sample_data,
+        "commit": work.git.commit,
+        "branch": work.git.branch,
+        "diff": work.git.diff,
+        "fingerprint": fingerprint(left),
+        "inputs": left,
+        "dvc_lock": (work.config.root / LOCK).read_text(encoding="utf-8"),
+        "mlflow": {"run": work.mlflow_run, "version": version, "model": work.config.mlflow.model_name},
+        "serving_code": serving(work.config),
+        "verdict": work.verdict.to_dict() if work.verdict else None,
+        "went_to_another_split": work.wandered,
+    }
+
+
+def _no_dvc(options: Options) -> str:
+    return "left out by --skip-dvc" if options.skip_dvc else ""
+
+
+def _no_deploy(options: Options) -> str:
+    return "left out by --skip-deploy" if options.skip_deploy else ""
+
+
+def _no_docker(options: Options) -> str:
+    if options.skip_docker:
+        return "nothing to skip: the local backend builds no image"
+    return _no_deploy(options)
+
+
+def steps(options: Options) -> list[Step]:
+    """The steps of a run, in order."""
+    taken = [Step("take", take_accepted)] if options.skip_dvc else []
+    return [
+        Step("reproduce", reproduce, _no_dvc),
+        Step("record", record, _no_dvc),
+        Step("gate", judge, _no_dvc),
+        Step("stage", stage, _no_dvc),
+        *taken,
+        Step("build", build, _no_docker, switches=True),
+        Step("try", try_, _no_deploy, switches=True),
+        Step("switch", switch, _no_deploy, switches=True),
+        Step("watch", watch, _no_deploy, switches=True),
+        Step("promote", promote, _no_deploy, switches=True),
+    ]

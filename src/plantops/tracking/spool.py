@@ -1,0 +1,131 @@
+"""What could not be logged because MLflow was away, kept whole in `.plantops/spool/` until it is back."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Training:
+    """Everything about one training, from files.
+
+    ``key``: digest of the train stage's entry in dvc.lock. ``origin``: ``trained``, ``cached`` or ``restored``.
+    ``params``: flat. ``epochs``: CSV with a column ``epoch`` and one for each metric. ``metrics``: evaluation.
+    ``artifacts``: files, kept under the name of their folder. ``bundle``: folder of the exported model.
+    ``dataset``: name, digest, source (path), counts (photos by class).
+    """
+
+    key: str
+    name: str
+    origin: str
+    params: dict[str, Any]
+    epochs: Path
+    metrics: dict[str, float]
+    artifacts: list[Path]
+    bundle: Path
+    dataset: dict[str, Any]
+    tags: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Wish:
+    """A release to register once MLflow is back. ``run_id`` None: its training waits in the spool as well."""
+
+    release: str
+    digest: str
+    run_id: str | None
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What was logged late: a training (``key``), or a release with its registered ``version``."""
+
+    run_id: str
+    digest: str
+    key: str = ""
+    release: str = ""
+    version: int | None = None
+
+
+@dataclass(frozen=True)
+class Spool:
+    """The folder of what waits. Each entry appears whole or not at all."""
+
+    folder: Path
+
+    def keep(self, training: Training, run_id: str | None) -> None:
+        """Copy ``training`` with all its files; an earlier entry with the same key is replaced."""
+        target, new = self.folder / "trainings" / training.key, self.folder / f".new-{training.key}"
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir(parents=True)
+        shutil.copytree(training.bundle, new / "bundle")
+        for file, place in _places(training):
+            copied = new / place
+            copied.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, copied)
+        (new / "training.json").write_text(json.dumps({**asdict(training), "run_id": run_id}, default=str))
+        target.parent.mkdir(exist_ok=True)
+        shutil.rmtree(target, ignore_errors=True)
+        os.replace(new, target)
+
+    def trainings(self) -> Iterator[tuple[Training, str | None]]:
+        """The trainings that wait, oldest first, each with the MLflow run that was opened for it."""
+        for entry in sorted(self.folder.glob("trainings/*"), key=lambda path: path.stat().st_mtime):
+            values = json.loads((entry / "training.json").read_text())
+            run_id = values.pop("run_id")
+            files = sorted(path for path in entry.glob("artifacts/*/*"))
+            training = Training(**values)
+            yield replace(training, epochs=entry / "epochs.csv", artifacts=files, bundle=entry / "bundle"), run_id
+
+    def drop(self, training: Training) -> None:
+        """It is logged."""
+        shutil.rmtree(self.folder / "trainings" / training.key)
+
+    def wish(self, wish: Wish) -> None:
+        """Remember a release to register."""
+        self._write(self.folder / "releases" / f"{wish.release}.json", asdict(wish))
+
+    def wishes(self) -> Iterator[Wish]:
+        """The releases to register, oldest first."""
+        for file in sorted(self.folder.glob("releases/*.json"), key=lambda path: path.stat().st_mtime):
+            yield Wish(**json.loads(file.read_text()))
+
+    def fulfil(self, wish: Wish) -> None:
+        """It is registered."""
+        (self.folder / "releases" / f"{wish.release}.json").unlink()
+
+    def wish_aliases(self, champion: int, previous: int | None) -> None:
+        """Remember the latest aliases."""
+        self._write(self.folder / "aliases.json", {"champion": champion, "previous": previous})
+
+    def wished_aliases(self) -> tuple[int, int | None] | None:
+        """The aliases to set, if any wait."""
+        try:
+            values = json.loads((self.folder / "aliases.json").read_text())
+        except FileNotFoundError:
+            return None
+        return values["champion"], values["previous"]
+
+    def forget_aliases(self) -> None:
+        """They are set."""
+        (self.folder / "aliases.json").unlink(missing_ok=True)
+
+    def _write(self, path: Path, values: dict[str, Any]) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part")
+        part.write_text(json.dumps(values))
+        os.replace(part, path)
+
+
+def _places(training: Training) -> Iterator[tuple[Path, Path]]:
+    """The single files of a training, and where they lie in its entry."""
+    if training.epochs.exists():
+        yield training.epochs, Path("epochs.csv")
+    for file in training.artifacts:
+        yield file, Path("artifacts") / file.parent.name / file.name

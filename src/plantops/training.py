@@ -1,0 +1,241 @@
+"""`dvc repro` with its output followed: epochs reach MLflow while training goes on, and one record is made after it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from plantops import artifacts, code, dvc, git, process
+from plantops.bundle import Bundle
+from plantops.config import LOCK, OWN_FILES, PARAMS, Config
+from plantops.console import Console
+from plantops.detect import flatten
+from plantops.errors import PlantopsError, StepFailed
+from plantops.tracking import Tail, Tracker, Training
+
+_RACED_AT_MOST = 3
+# What DVC says around the stages' own words; all of it is in the log.
+_DVC_CHATTER = re.compile(
+    r"> |Stage '|'.*' didn't change|Updating lock|Use `dvc|To (track|enable)|\s*(git add|dvc config)"
+)
+
+
+@dataclass
+class Ran:
+    """What `dvc repro` did: the stages that ran, those restored from DVC's run cache, and the training's MLflow run."""
+
+    stages: list[str] = field(default_factory=list)
+    cached: list[str] = field(default_factory=list)
+    mlflow_run: str | None = None
+
+    def sentence(self) -> str:
+        """In words."""
+        said = [f"ran {', '.join(self.stages)}"] if self.stages else []
+        said += [f"from DVC's cache: {', '.join(self.cached)}"] if self.cached else []
+        return "; ".join(said) or "DVC found nothing to run"
+
+
+def reproduce(config: Config, console: Console, tracker: Tracker, run: str, force: bool) -> Ran:
+    """Run the stale stages (all with ``force``). Raises StepFailed naming the stage that failed.
+
+    DVC hashes what a stage read after the stage has run (treeverse/dvc#11058). Where photos moved in between,
+    preparation is repeated, so that nothing is recorded as trained on that was not read.
+    """
+    code.write(config.root, dvc.pipeline(config.root))
+    ran = Ran()
+    with _following(config, console, tracker, run, ran) as on_line:
+        env = {process.RUN_VARIABLE: run}
+        read = dvc.inputs(config.root)
+        dvc.repro(config.root, on_line, env, force=force)
+        for _ in range(_RACED_AT_MOST):
+            raced = _raced(config.root, read, ran.stages)
+            if not raced:
+                return ran
+            console.say(f"    what {raced} read moved while it ran: doing it again")
+            read = dvc.inputs(config.root)
+            dvc.repro(config.root, on_line, env, force=True, only=raced)
+            dvc.repro(config.root, on_line, env)
+        raise StepFailed(
+            "photos or parameters keep moving while they are read", "wait until they rest, then plantops run"
+        )
+
+
+def record(config: Config, tracker: Tracker, run: str, ran: Ran, bundle: Bundle, state: git.State) -> str | None:
+    """Log the training behind the candidate; returns its MLflow run, or None when it waits in the spool.
+
+    A stage that came from DVC's cache finds its run again; one from a colleague's lock gets a ``restored`` run.
+    """
+    root = config.root
+    entry = dvc.lock_entry(root, "train")
+    if entry is None:
+        raise StepFailed(f"{LOCK} does not record the stage train", "plantops run --force")
+    data = artifacts.values(root / artifacts.DATA)
+    origin = "trained" if "train" in ran.stages else "cached" if "train" in ran.cached else "restored"
+    return tracker.record(
+        Training(
+            key=digest(entry),
+            name=run,
+            origin=origin,
+            params=_params(root),
+            epochs=root / artifacts.EPOCHS,
+            metrics=_numbers(artifacts.values(root / artifacts.EVALUATION)),
+            artifacts=[
+                path for path in sorted([*root.glob("plots/*"), *root.glob("metrics/*.json")]) if path.is_file()
+            ],
+            bundle=bundle.path,
+            dataset={
+                "name": config.project,
+                "digest": bundle.manifest.data.get("digest", ""),
+                "source": str(dvc.raw_folder(root).relative_to(root)),
+                "counts": {name: sum(sides.values()) for name, sides in data["per_class"].items()},
+            },
+            tags={
+                "plantops.run": run,
+                "plantops.digest": bundle.digest,
+                "plantops.sample_data": str(bundle.manifest.sample_data).lower(),
+                "git.commit": state.commit,
+                "git.branch": state.branch,
+                "git.dirty": str(bool(state.diff)).lower(),
+                "dvc.lock": hashlib.md5((root / LOCK).read_bytes(), usedforsecurity=False).hexdigest(),
+            },
+        ),
+        ran.mlflow_run,
+    )
+
+
+def own_files(root: Path) -> dict[str, Any]:
+    """The inputs that a run writes itself, as they are now."""
+    now = dvc.inputs(root)
+    return {name: now[name] for name in OWN_FILES if name in now}
+
+
+def digest(entry: Any) -> str:
+    """sha256 (first 32 hex) of a stage's entry in dvc.lock: command, dependencies, parameters, outputs."""
+    return hashlib.sha256(json.dumps(entry, sort_keys=True, default=str).encode()).hexdigest()[:32]
+
+
+@contextmanager
+def _following(config: Config, console: Console, tracker: Tracker, run: str, ran: Ran) -> Iterator[Any]:
+    live = _Live(config.root, tracker, run)
+
+    def on_line(line: str) -> None:
+        if console.relay(line):
+            return
+        console.log(line)
+        if running := re.match(r"Running stage '([^']+)'", line):
+            console.say(f"    {running[1]}", "grey")
+            live.train_done()
+            ran.stages.append(running[1])
+            if running[1] == "train":
+                live.begin()
+        elif cached := re.match(r"Stage '([^']+)' is cached", line):
+            ran.cached.append(cached[1])
+        elif line.strip() and not _DVC_CHATTER.match(line):
+            console.say(f"    {line.rstrip()}", "grey")
+
+    try:
+        yield on_line
+    except BaseException as error:
+        live.fail(str(error).splitlines()[0] if str(error) else type(error).__name__)
+        raise
+    ran.mlflow_run = live.end()
+    for problem in live.problems:
+        console.say(f"    MLflow: {problem}", "yellow")
+
+
+class _Live:
+    """The MLflow run of a training that is going on; never able to fail or hold up the training."""
+
+    def __init__(self, root: Path, tracker: Tracker, run: str) -> None:
+        self.root, self.tracker, self.run = root, tracker, run
+        self.problems: list[str] = []
+        self._id: str | None = None
+        self._tail: Tail | None = None
+        self._thread: threading.Thread | None = None
+
+    def begin(self) -> None:
+        """The train stage starts: open a run beside it; one of an earlier attempt here came to nothing."""
+        self.fail("training was started again: photos had moved")
+        self._id, self._tail = None, None
+        self._thread = threading.Thread(target=self._open, daemon=True)
+        self._thread.start()
+
+    def _open(self) -> None:
+        try:
+            self._id = self.tracker.begin(self.run, _params(self.root), {"plantops.run": self.run})
+            self._tail = Tail(self.tracker, self._id, self.root / artifacts.EPOCHS)
+            self._tail.start()
+        except PlantopsError as error:
+            self.problems.append(error.message)
+
+    def train_done(self) -> None:
+        """A later stage starts: dvc.lock holds the training now, so a crash from here on loses no record of it."""
+        run = self.end()
+        entry = dvc.lock_entry(self.root, "train")
+        if run and entry:
+            self._say(lambda: self.tracker.trained(run, digest(entry)))
+
+    def end(self) -> str | None:
+        """The training is over; returns the run that was opened, if any."""
+        if self._thread:
+            self._thread.join(timeout=60)
+            self._thread = None
+        if self._tail:
+            self._tail.stop()
+            self.problems += self._tail.problems
+            self._tail = None
+        return self._id
+
+    def fail(self, reason: str) -> None:
+        """The training died."""
+        run = self.end()
+        if run:
+            self._say(lambda: self.tracker.fail(run, reason))
+
+    def _say(self, tell: Callable[[], None]) -> None:
+        try:
+            tell()
+        except PlantopsError as error:
+            self.problems.append(error.message)
+
+
+def _raced(root: Path, read: dict[str, Any], stages: list[str]) -> str:
+    """The first stage for which DVC recorded other photos or parameters than it read; empty when there is none."""
+    entry = dvc.lock_entry(root, "prepare_data") or {}
+    raw = dvc.raw_folder(root).relative_to(root).as_posix()
+    recorded = next((dep.get("md5") for dep in entry.get("deps", []) if dep.get("path") == raw), None)
+    if recorded != artifacts.values(root / artifacts.DATA).get("raw_md5"):
+        return "prepare_data"
+    return next((stage for stage in stages if _params_moved(dvc.lock_entry(root, stage) or {}, read)), "")
+
+
+def _params_moved(entry: dict[str, Any], read: dict[str, Any]) -> bool:
+    """Whether a stage's entry in dvc.lock holds other parameters than there were when it began."""
+    return any(
+        _lookup(read.get(file), key) != value
+        for file, keys in (entry.get("params") or {}).items()
+        for key, value in (keys.items() if isinstance(keys, dict) else ())
+    )
+
+
+def _lookup(values: Any, key: str) -> Any:
+    """``a.b`` of nested dicts; None where there is none."""
+    for part in key.split("."):
+        values = values.get(part) if isinstance(values, dict) else None
+    return values
+
+
+def _params(root: Path) -> dict[str, Any]:
+    return flatten(dvc.inputs(root).get(PARAMS) or {})
+
+
+def _numbers(values: dict[str, Any]) -> dict[str, float]:
+    flat = flatten(values)
+    return {key: float(v) for key, v in flat.items() if isinstance(v, (int, float)) and not isinstance(v, bool)}

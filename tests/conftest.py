@@ -1,0 +1,85 @@
+"""Real, tiny projects: git and DVC for real, photos drawn by Pillow. No test may touch the real home."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+PHOTOS = ROOT.parent / "shared" / "data" / "plantvillage"
+# Programs of this Python first, also where the test runner was started without the venv on the PATH.
+os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A home of our own, with a name for git and nothing else."""
+    home = tmp_path_factory.mktemp("home")
+    (home / ".gitconfig").write_text(
+        "[user]\n name = Tester\n email = tester@localhost\n[init]\n defaultBranch = main\n"
+    )
+    before = {key: os.environ.get(key) for key in ("HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME")}
+    os.environ |= {"HOME": str(home), "XDG_CONFIG_HOME": str(home / ".config"), "XDG_CACHE_HOME": str(home / ".cache")}
+    yield
+    for key, value in before.items():
+        if value is None:
+            os.environ.pop(key, None)
+        else:
+            os.environ[key] = value
+
+
+def sh(*argv: str | Path, cwd: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run a program as a user would; its output is shown when it fails."""
+    done = subprocess.run([str(one) for one in argv], cwd=cwd, capture_output=True, text=True, timeout=600)
+    if check and done.returncode:
+        raise AssertionError(f"{argv} ended with {done.returncode}\n{done.stdout}\n{done.stderr}")
+    return done
+
+
+def plantops(*argv: str, cwd: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """The real command."""
+    return sh(sys.executable, "-m", "plantops", *argv, cwd=cwd, check=check)
+
+
+def photo(path: Path, colour: tuple[int, int, int], size: int = 40) -> None:
+    """A small picture that differs from all others by its colour."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (size, size), colour).save(path, quality=95)
+
+
+@pytest.fixture(scope="session")
+def _template(tmp_path_factory: pytest.TempPathFactory, _own_home: None) -> Path:
+    """A project as `plantops init` makes it, with two classes of three photos under DVC."""
+    folder = tmp_path_factory.mktemp("template") / "project"
+    plantops("init", str(folder), cwd=folder.parent)
+    raw = folder / "data/raw/PlantVillage"
+    for number, name in enumerate(("Pepper,_bell___healthy", "Potato___Late_blight")):
+        for shot in range(3):
+            photo(raw / name / f"{shot}___S {number}{shot}00.jpg", (60 * number + 20, 40 * shot + 30, 90))
+    sh("dvc", "add", "--quiet", *sorted(raw.glob("*/")), cwd=folder)
+    sh("git", "add", ".", cwd=folder)
+    sh("git", "commit", "-q", "-m", "Add two classes", cwd=folder)
+    return folder
+
+
+@pytest.fixture
+def project(_template: Path, tmp_path: Path) -> Path:
+    """A fresh copy of a real, tiny project; clean in git."""
+    folder = tmp_path / "project"
+    shutil.copytree(_template, folder, symlinks=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def photos() -> Path:
+    """Real leaf photos, one folder per class; skipped plainly where they are absent."""
+    if not PHOTOS.is_dir():
+        pytest.skip(f"no real photos beside the project ({PHOTOS})")
+    return PHOTOS

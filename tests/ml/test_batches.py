@@ -1,0 +1,78 @@
+"""Batches: whole, varied by moves that keep every pixel's colour, and normalised as serving does it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from plantops.ml.batches import Light, Photos, loader, model_input, moved
+from plantops.ml.frameworks import torch
+from plantops.preprocess import Preprocessing, normalise, table
+
+SPEC = Preprocessing(20, "crop", "bilinear", True, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+IMAGES = np.random.default_rng(0).integers(0, 256, (30, 20, 20, 3), np.uint8)
+ROWS = np.array([3, 5, 8, 13, 21, 29])
+
+
+def all_moves(image: np.ndarray) -> set[bytes]:
+    """Every flip, transposition and shift by up to 2 of 20 pixels, done the plain way."""
+    padded = np.pad(image, ((2, 2), (2, 2), (0, 0)), mode="reflect")
+    found = set()
+    for down in range(5):
+        for across in range(5):
+            cut = padded[down : down + 20, across : across + 20]
+            for turned in (cut, cut.transpose(1, 0, 2)):
+                found |= {
+                    turned[a, b].tobytes()
+                    for a in (slice(None), slice(None, None, -1))
+                    for b in (slice(None), slice(None, None, -1))
+                }
+    return found
+
+
+def test_a_moved_photo_is_one_of_its_flips_transpositions_and_shifts() -> None:
+    allowed = {row: all_moves(IMAGES[row]) for row in ROWS}
+    vary, seen = np.random.default_rng(1), set()
+    for _ in range(20):
+        for row, image in zip(ROWS, moved(IMAGES, ROWS, vary), strict=True):
+            assert image.tobytes() in allowed[row]
+            seen.add(image.tobytes())
+    assert len(seen) > 80
+
+
+def test_the_same_seed_gives_the_same_moves() -> None:
+    first, second = (moved(IMAGES, ROWS, np.random.default_rng(7)) for _ in range(2))
+    assert np.array_equal(first, second)
+
+
+def test_the_model_sees_what_serving_computes() -> None:
+    pixels = torch.from_numpy(IMAGES)
+    ours = model_input(pixels, torch.tensor(SPEC.mean), torch.tensor(SPEC.std), None)
+    assert np.abs(ours.numpy() - normalise(IMAGES, table(SPEC))).max() < 1e-6
+    assert ours.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_light_changes_brightness_contrast_and_colour_of_each_photo_by_itself() -> None:
+    pixels = torch.from_numpy(IMAGES)
+    light = Light.draw(pixels, torch.Generator().manual_seed(1))
+    assert light.gain.shape == (30, 1, 1, 3)
+    assert len(light.gain.unique()) == 90
+    assert len(light.offset.unique()) == 30
+    lit = pixels.float() / 255 * light.gain + light.offset
+    change = (lit - pixels.float() / 255).abs()
+    assert 0.02 < change.mean() < 0.2
+    assert change.max() < 0.6
+
+
+@pytest.mark.parametrize(("count", "batches"), [(6, 3), (5, 2), (1, 1)])
+def test_training_batches_are_shuffled_and_whole(count: int, batches: int) -> None:
+    labels = np.arange(count)
+    given = list(loader(Photos(IMAGES, ROWS[:count], labels, np.random.default_rng(1)), 2, seed=3))
+    assert len(given) == batches
+    assert all(len(pixels) == len(numbers) for pixels, numbers in given)
+
+
+def test_validation_batches_are_all_photos_in_order() -> None:
+    given = list(loader(Photos(IMAGES, ROWS, np.arange(6)), 4))
+    assert torch.cat([numbers for _, numbers in given]).tolist() == [0, 1, 2, 3, 4, 5]
+    assert np.array_equal(torch.cat([pixels for pixels, _ in given]).numpy(), IMAGES[ROWS])

@@ -1,0 +1,156 @@
+"""export_model and compare: the bundle answers as the checkpoint, and its golden photos notice any slip."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import sh
+from plantops.bundle import Bundle, worst_difference
+from plantops.errors import StepFailed
+from plantops.ml import export
+from plantops.ml.export import check_parity
+from plantops.ml.frameworks import torch
+from plantops.ml.golden import slips
+from plantops.ml.model import Model
+from plantops.ml.onnxfile import write_onnx
+from plantops.ml.prepared import Prepared
+from plantops.ml.runtime import answers
+from plantops.preprocess import Preprocessing, decode
+
+
+@pytest.fixture(scope="module")
+def bundle(trained: Path) -> Bundle:
+    return Bundle.load(trained / "models/candidate")
+
+
+def worst(bundle: Bundle, spec: Preprocessing, classes: tuple[str, ...]) -> float:
+    """The furthest that serving would be off the golden answers with ``spec`` and ``classes``."""
+    golden = bundle.golden()
+    pixels = np.stack([decode(one.file.read_bytes(), spec) for one in golden])
+    shares = answers(bundle.model, pixels, spec, bundle.manifest.temperature).tolist()
+    told = [dict(zip(classes, row, strict=True)) for row in shares]
+    return max(worst_difference(one, row) for one, row in zip(golden, told, strict=True))
+
+
+def test_all_golden_photos_are_answered_as_by_the_checkpoint(bundle: Bundle) -> None:
+    assert len(bundle.golden()) == 16
+    assert worst(bundle, bundle.manifest.preprocessing, bundle.manifest.classes) < 1e-4
+
+
+@pytest.mark.parametrize("field", ["fit", "filter", "turn", "mean", "std"])
+def test_a_slip_in_the_preprocessing_is_noticed(bundle: Bundle, field: str) -> None:
+    wrong = slips(bundle.manifest.preprocessing)[field]
+    assert worst(bundle, wrong, bundle.manifest.classes) > 1e-3
+
+
+def test_another_size_and_permuted_classes_are_noticed(bundle: Bundle, trained: Path) -> None:
+    spec, classes = bundle.manifest.preprocessing, bundle.manifest.classes
+    assert worst(bundle, spec, (*classes[1:], classes[0])) > 1e-3
+    # The graph takes one size only, so another one cannot even be asked.
+    with pytest.raises(Exception, match="INVALID_ARGUMENT"):
+        worst(bundle, replace(spec, size=spec.size * 2), classes)
+    model = Model.load(trained / "models/checkpoint")
+    larger = replace(spec, size=spec.size * 2)
+    pixels = np.stack([decode(golden.file.read_bytes(), larger) for golden in bundle.golden()])
+    shares = replace(model, info=replace(model.info, preprocessing=larger)).probabilities(pixels)
+    told = [
+        worst_difference(g, dict(zip(classes, row, strict=True)))
+        for g, row in zip(bundle.golden(), shares, strict=True)
+    ]
+    assert max(told) > 1e-3
+
+
+def test_made_photos_exercise_what_they_are_meant_for(bundle: Bundle) -> None:
+    images = [Image.open(golden.file) for golden in bundle.golden()]
+    assert {image.getexif().get(0x0112) for image in images} >= {3, 6}
+    assert (1024, 768) in {image.size for image in images}
+    assert "RGBA" in {image.mode for image in images}
+
+
+def test_the_manifest_tells_where_the_model_came_from(bundle: Bundle, trained: Path) -> None:
+    manifest, prepared = bundle.manifest, Prepared.load(trained / "data/prepared")
+    assert manifest.data["digest"] == prepared.meta.digest
+    assert manifest.data["photos"] == 72
+    evaluation = json.loads((trained / "metrics/evaluation.json").read_text())
+    assert manifest.metrics["macro_f1"] == evaluation["macro_f1"]
+    assert not manifest.sample_data
+
+
+def test_exporting_again_gives_the_same_bytes(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(trained, tmp_path / "p")
+    monkeypatch.chdir(tmp_path / "p")
+    export.main()
+    again = {p.relative_to(tmp_path / "p"): p.read_bytes() for p in Path(tmp_path, "p/models/candidate").rglob("*.*")}
+    assert again == {path: (trained / path).read_bytes() for path in again}
+    assert len(again) == 4 + 16
+
+
+def test_the_graph_takes_any_number_of_photos(bundle: Bundle) -> None:
+    spec = bundle.manifest.preprocessing
+    pixels = np.random.default_rng(1).integers(0, 256, (5, 32, 32, 3), np.uint8)
+    one_by_one = np.concatenate([answers(bundle.model, pixels[[n]], spec, 1.0) for n in range(5)])
+    assert np.allclose(answers(bundle.model, pixels, spec, 1.0), one_by_one, atol=1e-6)
+
+
+def test_a_graph_that_answers_otherwise_is_refused(trained: Path, tmp_path: Path) -> None:
+    model = Model.load(trained / "models/checkpoint")
+    pixels = Prepared.load(trained / "data/prepared").images[:8]
+    with torch.no_grad():
+        model.network.fc.bias[0] += 0.01
+    write_onnx(model.network, 32, tmp_path / "model.onnx")
+    assert check_parity(tmp_path / "model.onnx", model, pixels) < 1e-5
+    with pytest.raises(StepFailed, match=r"differ by 0\.00"):
+        check_parity(tmp_path / "model.onnx", Model.load(trained / "models/checkpoint"), pixels)
+
+
+def ask(trained: Path, folder: Path, paths: list[str], out: Path, check: bool = True) -> str:
+    only = out.with_suffix(".paths")
+    only.write_bytes(b"\0".join(os.fsencode(path) for path in paths))
+    command = [sys.executable, "-m", "plantops.ml.compare", "--bundle", folder, "--index", "data/prepared/index.csv"]
+    return sh(*command, "--raw", "raw", "--only", only, "--out", out, cwd=trained, check=check).stdout
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_compare_answers_as_the_evaluation_did(trained: Path, tmp_path: Path) -> None:
+    expected = rows(trained / "models/evaluation/predictions.csv")
+    ask(trained, trained / "models/candidate", [row["path"] for row in expected], tmp_path / "out.csv")
+    found = rows(tmp_path / "out.csv")
+    assert [list(row) for row in found] == [list(row) for row in expected]
+    for one, other in zip(found, expected, strict=True):
+        assert (one["path"], one["md5"], one["actual"]) == (other["path"], other["md5"], other["actual"])
+        assert float(one["confidence"]) == pytest.approx(float(other["confidence"]), abs=1e-4)
+
+
+def test_compare_uses_the_preprocessing_of_the_bundle(trained: Path, bundle: Bundle, tmp_path: Path) -> None:
+    """A champion that squashes reads the raw photos again; prepared ones were cropped."""
+    folder = shutil.copytree(bundle.path, tmp_path / "champion")
+    spec = replace(bundle.manifest.preprocessing, fit="squash")
+    manifest = replace(bundle.manifest, preprocessing=spec)
+    (folder / "manifest.json").write_text(json.dumps(manifest.to_dict()))
+    photo = Prepared.load(trained / "data/prepared").of("test")[0]
+    ask(trained, folder, [photo.path], tmp_path / "out.csv")
+    pixels = np.stack([decode((trained / "raw" / photo.path).read_bytes(), spec)])
+    expected = answers(bundle.model, pixels, spec, manifest.temperature).max()
+    assert float(rows(tmp_path / "out.csv")[0]["confidence"]) == pytest.approx(expected, abs=1e-5)
+
+
+def test_compare_refuses_what_it_does_not_know(trained: Path, tmp_path: Path) -> None:
+    said = ask(trained, trained / "models/candidate", ["no/such.jpg"], tmp_path / "out.csv", check=False)
+    assert said.startswith("error: ")
+    assert "no/such.jpg is not in the index" in said
+    assert "manifest.json is missing" in ask(trained, tmp_path, ["x"], tmp_path / "out.csv", check=False)
+    assert not (tmp_path / "out.csv").exists()

@@ -1,0 +1,67 @@
+"""params.yaml: what is wrong is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from conftest import ROOT
+from plantops.errors import StepFailed
+from plantops.ml.params import load
+
+GIVEN = yaml.safe_load((ROOT / "params.yaml").read_text())
+
+
+def test_the_file_that_ships_is_read() -> None:
+    params = load(ROOT / "params.yaml")
+    assert params.model.backbone == "resnet10t"
+    assert isinstance(params.train.lr, float)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("train.epoch", 3, "unknown key `train.epoch`"),
+        ("trian", {}, "unknown key `trian`"),
+        ("seed", "one", "`seed` should be a whole number"),
+        ("seed", True, "`seed` should be a whole number"),
+        ("train.epochs", 2.5, "`train.epochs` should be a whole number"),
+        ("train.lr", "fast", "`train.lr` should be a number"),
+        ("train.lr", 0, "`train.lr` should be more than 0"),
+        ("model.pretrained", "yes please", "`model.pretrained` should be true or false"),
+        ("model.fit", "stretch", "`model.fit` should be one of crop, squash"),
+        ("split.val", 0.9, "`split.val + split.test` should be less than 1"),
+        ("split.group_by", "___(.+", "`split.group_by` is no regular expression"),
+        ("train.precision", "64", "`train.precision` should be one of auto"),
+        ("model", None, "`model` should hold keys and values"),
+    ],
+)
+def test_a_wrong_key_or_value_is_named(tmp_path: Path, key: str, value: object, said: str) -> None:
+    values = yaml.safe_load(yaml.safe_dump(GIVEN))
+    *section, name = key.split(".")
+    (values[section[0]] if section else values)[name] = value
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(values))
+    with pytest.raises(StepFailed) as raised:
+        load(path)
+    assert said in raised.value.message
+
+
+def test_a_missing_key_a_missing_file_and_a_broken_file(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    with pytest.raises(StepFailed, match="is missing"):
+        load(path)
+    path.write_text(yaml.safe_dump({key: part for key, part in GIVEN.items() if key != "split"}))
+    with pytest.raises(StepFailed, match="`split` is missing"):
+        load(path)
+    path.write_text("seed: [1")
+    with pytest.raises(StepFailed, match="cannot be read"):
+        load(path)
+
+
+def test_precision_32_may_be_written_as_a_number(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump({**GIVEN, "train": {**GIVEN["train"], "precision": 32}}))
+    assert load(path).train.precision == "32"

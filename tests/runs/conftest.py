@@ -1,0 +1,34 @@
+"""Projects with cheap stages: nothing is left running."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from api_client import free_port
+from conftest import plantops, sh
+from runs import cheap
+
+
+@pytest.fixture(scope="session")
+def ready(tmp_path_factory: pytest.TempPathFactory, _own_home: None) -> Path:
+    """A project on which nothing was run yet."""
+    return cheap.make(tmp_path_factory.mktemp("ready") / "project")
+
+
+@pytest.fixture
+def project(ready: Path, tmp_path: Path) -> Iterator[Path]:
+    """A copy of it, with a port of its own; nothing is left running."""
+    folder = tmp_path / "project"
+    sh("cp", "-a", ready, folder, cwd=tmp_path)
+    text = (folder / "config.yaml").read_text()
+    for line in text.splitlines():
+        if "port: " in line and "5000" not in line:
+            key = line.split(":")[0]
+            text = text.replace(line, f"{key}: {free_port()}")
+    (folder / "config.yaml").write_text(text)
+    sh("git", "commit", "-qam", "Take other ports", cwd=folder)
+    yield folder
+    plantops("down", cwd=folder, check=False)

@@ -1,0 +1,191 @@
+"""What starts a run, and what does not: in a real project, with real DVC, git and processes."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from api_client import free_port, until
+from conftest import plantops, sh
+from plantops import process
+from plantops.store import Run, Store
+from runs.cheap import RAW, aliases, answering, edit, leaves, state
+
+pytestmark = pytest.mark.ci
+
+
+def started(folder: Path, *argv: str) -> subprocess.Popen[str]:
+    """plantops in the background."""
+    return subprocess.Popen([sys.executable, "-m", "plantops", *argv], cwd=folder, stdout=subprocess.PIPE, text=True)
+
+
+def statuses(folder: Path) -> list[str]:
+    """Of MLflow's runs; none while the database is still being made."""
+    try:
+        with sqlite3.connect(f"file:{folder}/mlruns/mlflow.db?mode=ro", uri=True) as database:
+            return [row[0] for row in database.execute("SELECT status FROM runs WHERE lifecycle_stage = 'active'")]
+    except sqlite3.OperationalError:
+        return []
+
+
+def runs(folder: Path) -> list[Run]:
+    with Store(folder / ".plantops", readonly=True) as store:
+        return store.runs()
+
+
+def test_watch_releases_what_the_guide_types_and_ends_politely(project: Path) -> None:
+    watching = started(project, "watch", "--interval", "1")
+    try:
+        until(lambda: answering(project), 120, "the first release")
+        one = answering(project)
+        leaves(project / RAW / "NewClass", (220, 220, 60), 20)
+        sh("dvc", "add", "data/raw/PlantVillage/NewClass", cwd=project)
+        sh("git", "add", "data/raw/PlantVillage/NewClass.dvc", "dvc.lock", cwd=project)
+        sh("git", "commit", "-m", "Add NewClass", cwd=project)
+        until(lambda: answering(project) not in ("", one), 120, "the second release")
+        until(lambda: state(project)["last_run"]["state"] == "released", what="the run's end")
+        time.sleep(3)  # two more looks: what the run wrote itself starts nothing
+        watching.send_signal(signal.SIGTERM)
+        assert watching.wait(timeout=10) == 0
+    finally:
+        watching.kill()
+    assert [run.state for run in runs(project)] == ["released", "released"]
+
+
+def test_always_changed_stage_and_a_port_start_nothing(project: Path) -> None:
+    edit(project / "dvc.yaml", "  evaluate:\n", "  evaluate:\n    always_changed: true\n")
+    plantops("run", "--skip-deploy", cwd=project)
+    for _ in range(3):
+        assert plantops("check", "--exit-code", cwd=project).returncode == 0
+    edit(project / "config.yaml", "  port: ", f"  port: {free_port()} # was ")
+    assert plantops("check", "--exit-code", cwd=project).returncode == 0
+
+
+def test_photos_that_arrive_during_a_run_are_the_next_change(project: Path) -> None:
+    edit(project / "dvc.yaml", "python cheap_stages.py train", "sleep 4 && python cheap_stages.py train")
+    going = started(project, "run", "--skip-deploy")
+    until(lambda: (project / "data/prepared/meta.json").exists(), what="preparation")
+    leaves(project / RAW / "NewClass", (220, 220, 60), 20)
+    sh("dvc", "add", "data/raw/PlantVillage/NewClass", cwd=project)
+    looked = plantops("check", cwd=project)
+    assert f"a run is going: pid {going.pid}" in looked.stdout
+    assert "run elsewhere" not in looked.stdout
+    assert going.wait(timeout=60) == 0
+    checked = plantops("check", "--exit-code", cwd=project, check=False)
+    assert checked.returncode == 6
+    assert "NewClass new: 20 photos" in checked.stdout
+
+
+def test_photos_that_move_while_they_are_read_are_never_recorded_as_trained_on(project: Path) -> None:
+    """treeverse/dvc#11058, with a class that DVC sees only as an untracked folder at the time."""
+    late = f"python -c \"import shutil; shutil.copytree('late', '{RAW}/Late')\" || true"
+    leaves(project / "late", (220, 220, 60), 20)
+    edit(project / "dvc.yaml", "python -m plantops.ml.data", f"python -m plantops.ml.data && ({late})")
+    done = plantops("run", "--skip-deploy", cwd=project)
+    assert "what prepare_data read moved while it ran" in done.stdout
+    index = (project / "data/prepared/index.csv").read_text()
+    assert "Late/" in index
+    raw_md5 = json.loads((project / "metrics/data.json").read_text())["raw_md5"]
+    assert raw_md5 in (project / "dvc.lock").read_text()
+
+
+def test_photos_that_keep_moving_end_the_run(project: Path) -> None:
+    more = "python -c \"import shutil, uuid; shutil.copytree('late', f'data/raw/PlantVillage/{uuid.uuid4()}')\""
+    leaves(project / "late", (220, 220, 60), 2)
+    edit(project / "dvc.yaml", "python -m plantops.ml.data", f"python -m plantops.ml.data && {more}")
+    failed = plantops("run", cwd=project, check=False)
+    assert failed.returncode == 1
+    assert "keep moving while they are read" in failed.stderr
+    assert "RUNNING" not in statuses(project)
+
+
+def test_parameter_edited_while_training_runs_is_not_recorded_as_used(project: Path) -> None:
+    edit(project / "dvc.yaml", "python cheap_stages.py train", "python cheap_stages.py train && sleep 4")
+    going = started(project, "run", "--skip-deploy")
+    until(lambda: (project / "models/checkpoint/model.ckpt").exists(), 60, "the training")
+    edit(project / "params.yaml", "label_smoothing: 0.1", "label_smoothing: 0.2")
+    out, _ = going.communicate(timeout=90)
+    assert "what train read moved while it ran" in out
+    lock = (project / "dvc.lock").read_text()
+    assert "label_smoothing: 0.2" in lock
+    assert "label_smoothing: 0.1" not in lock
+
+
+def test_failing_run_is_retried_with_pauses_and_given_up(project: Path) -> None:
+    edit(project / "dvc.yaml", "python cheap_stages.py train", "exit 3")
+    edit(project / "config.yaml", "max_retries: 3", "max_retries: 1")
+    watching = started(project, "watch", "--interval", "0.5")
+    try:
+        until(lambda: len(runs(project)) == 2, 60, "the retry")
+        time.sleep(4)
+        assert [run.state for run in runs(project)] == ["failed", "failed"]
+        edit(project / "dvc.yaml", "exit 3", "python cheap_stages.py train")
+        until(lambda: answering(project), 60, "the release after the mending")
+    finally:
+        watching.terminate()
+        assert watching.wait(timeout=20) == 0
+
+
+def test_script_named_as_a_dependency_is_code(project: Path) -> None:
+    edit(
+        project / "dvc.yaml",
+        "cheap_stages.py train\n    deps:\n",
+        "cheap_stages.py train\n    deps:\n      - cheap_stages.py\n",
+    )
+    plantops("run", "--skip-deploy", cwd=project)
+    assert plantops("check", "--exit-code", cwd=project).returncode == 0
+    with (project / "cheap_stages.py").open("a") as file:
+        file.write("# moved\n")
+    assert "cheap_stages.py: changed since stage train ran" in plantops("run", "--skip-deploy", cwd=project).stdout
+
+
+def test_killed_in_the_middle_of_training(project: Path) -> None:
+    edit(project / "dvc.yaml", "python cheap_stages.py train", "sleep 30 && python cheap_stages.py train")
+    going = started(project, "run")
+    until(lambda: "RUNNING" in statuses(project), 60, "the MLflow run")
+    run = state(project)["last_run"]["id"]
+    going.kill()
+    going.wait()
+    assert process.left_over(run)
+    edit(project / "dvc.yaml", "sleep 30 && python", "python")
+    assert "died before its end" in plantops("run", cwd=project).stdout
+    assert process.left_over(run) == []
+    assert sorted(statuses(project)) == ["FAILED", "FINISHED"]
+
+
+def test_a_colleagues_clone_pulls_and_releases_without_training(project: Path, tmp_path: Path) -> None:
+    sh("dvc", "remote", "add", "-d", "here", str(tmp_path / "remote"), cwd=project)
+    plantops("run", cwd=project)
+    plantops("down", cwd=project)
+    sh("git", "commit", "-qam", "Run", cwd=project)
+    sh("dvc", "push", cwd=project)
+    other = tmp_path / "other"
+    sh("git", "clone", "-q", project, other, cwd=tmp_path)
+    assert "its photos are not here" in plantops("run", cwd=other, check=False).stderr
+    sh("dvc", "pull", cwd=other)
+    done = plantops("run", cwd=other)
+    try:
+        assert "DVC found nothing to run" in done.stdout
+        assert answering(other)
+        with sqlite3.connect(other / "mlruns/mlflow.db") as database:
+            origins = database.execute("SELECT value FROM tags WHERE key = 'plantops.origin'").fetchall()
+        assert origins == [("restored",)]
+        assert aliases(other) == {"champion": 1}
+    finally:
+        plantops("down", cwd=other, check=False)
+
+
+def test_bare_dvc_repro_ends_in_a_candidate_that_run_releases(project: Path) -> None:
+    sh("dvc", "repro", cwd=project)
+    assert (project / "models/candidate/model.onnx").is_file()
+    assert not (project / "models/production").exists()
+    done = plantops("run", cwd=project)
+    assert "DVC found nothing to run" in done.stdout
+    assert (project / "models/production/model.ckpt").is_file()

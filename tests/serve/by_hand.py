@@ -1,0 +1,37 @@
+"""A worker started by hand, as a person or a container would."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from api_client import until
+
+
+@dataclass
+class Running:
+    """A worker started by hand, with what it says going to ``log``."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+    port: int = 0
+
+    def said(self, pattern: str) -> re.Match[str] | None:
+        return re.search(pattern, self.log.read_text())
+
+    def terminate(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(30)
+
+
+def start(bundle: Path, log: Path, *flags: str) -> Running:
+    argv = [sys.executable, "-m", "plantops.serve", "--bundle", str(bundle), "--port", "0", *flags]
+    with log.open("wb") as out:
+        running = Running(subprocess.Popen(argv, stdout=out, stderr=out), log)
+    found = until(lambda: running.said(r"listening on http://127\.0\.0\.1:(\d+)"), what="listening")
+    running.port = int(found[1])
+    return running

@@ -1,0 +1,30 @@
+"""The benchmarks run; what they measure is not judged here, because machines differ."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from conftest import ROOT, sh
+
+FOLDER = ROOT / "benchmarks"
+
+
+@pytest.mark.parametrize("name", ["check", "nochange", "overhead"])
+def test_each_says_what_it_measures(name: str, tmp_path: Path) -> None:
+    said = sh(sys.executable, FOLDER / f"{name}.py", "--help", cwd=tmp_path).stdout
+    assert "Aim" in said
+    assert "--rounds" in said
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize(("name", "rival"), [("check", "dvc status"), ("nochange", "dvc repro")])
+def test_a_small_one_prints_its_table(name: str, rival: str, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    said = sh(sys.executable, FOLDER / f"{name}.py", "--sizes", "3x120", "--rounds", "1", "--work", work, cwd=tmp_path)
+    rows = [line.split(" | ") for line in said.stdout.splitlines() if line.startswith("| 3x120")]
+    assert rows[0][1] == f"`{rival}`"
+    assert all(float(row[3].rstrip(" |")) > 0 for row in rows[:2])
+    assert not (work / "3x120/.plantops/local/control.sock").exists(), "the API of the benchmark is left running"

@@ -1,0 +1,87 @@
+"""What counts as a change, and how it is said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from conftest import photo, sh
+from plantops import detect, dvc
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def said(before: dict, after: dict) -> list[str]:
+    return [f"{one.file}: {one.what}" for one in detect.changes(before, after)]
+
+
+def test_comment_key_order_and_line_endings_are_no_change(project: Path) -> None:
+    before = dvc.inputs(project)
+    edit(project / "dvc.yaml", "stages:", "# a comment\nstages:")
+    edit(project / "params.yaml", "seed: 1", "# another\nseed:   1   # trailing")
+    pointer = project / "data/raw/PlantVillage/Potato___Late_blight.dvc"
+    pointer.write_bytes(pointer.read_bytes().replace(b"\n", b"\r\n"))
+    pointer.write_text(pointer.read_text() + "desc: late blight\n")
+    after = dvc.inputs(project)
+    assert detect.changes(before, after) == []
+    assert detect.fingerprint(before) == detect.fingerprint(after)
+
+
+def test_parameter_is_named_with_both_values_and_its_stages(project: Path) -> None:
+    before = dvc.inputs(project)
+    edit(project / "params.yaml", "lr: 0.002", "lr: 0.0005")
+    (change,) = detect.changes(before, dvc.inputs(project))
+    assert change == detect.Change("params.yaml", "train.lr 0.002 → 0.0005", ("train",))
+    assert detect.affected(change.stages, dvc.pipeline(project)) == ["train", "evaluate", "export_model"]
+
+
+def test_new_class_is_named_with_its_photos(project: Path) -> None:
+    before = dvc.inputs(project)
+    for shot in range(4):
+        photo(project / "data/raw/PlantVillage/NewClass" / f"{shot}.jpg", (200, 50 * shot, 10))
+    sh("dvc", "add", "--quiet", "data/raw/PlantVillage/NewClass", cwd=project)
+    (change,) = detect.changes(before, dvc.inputs(project))
+    assert change.what == "NewClass new: 4 photos"
+    assert change.stages == ("prepare_data",)
+    assert detect.affected(change.stages, dvc.pipeline(project)) == [
+        "prepare_data", "train", "evaluate", "export_model",
+    ]  # fmt: skip
+
+
+def test_more_photos_and_a_removed_class(project: Path) -> None:
+    before = dvc.inputs(project)
+    raw = project / "data/raw/PlantVillage"
+    photo(raw / "Potato___Late_blight" / "9.jpg", (1, 2, 3))
+    sh("dvc", "add", "--quiet", "data/raw/PlantVillage/Potato___Late_blight", cwd=project)
+    (raw / "Pepper,_bell___healthy.dvc").unlink()
+    assert said(before, dvc.inputs(project)) == [
+        "data/raw/PlantVillage/Pepper,_bell___healthy.dvc: Pepper,_bell___healthy removed: 3 photos gone",
+        "data/raw/PlantVillage/Potato___Late_blight.dvc: Potato___Late_blight changed: 3 photos → 4 photos",
+    ]
+
+
+def test_stage_command_and_a_colleagues_lock(project: Path) -> None:
+    before = dvc.inputs(project)
+    edit(project / "dvc.yaml", "plantops.ml.train", "plantops.ml.train --faster")
+    (project / "dvc.lock").write_text("schema: '2.0'\nstages:\n  train:\n    cmd: x\n")
+    assert said(before, dvc.inputs(project)) == [
+        "dvc.lock: stage train was run elsewhere, or its record removed",
+        "dvc.yaml: stage train: command changed",
+    ]
+
+
+def test_half_written_file_is_told_and_not_taken_for_the_old_one(project: Path) -> None:
+    before = dvc.inputs(project)
+    (project / "params.yaml").write_text("seed: [1,\n")
+    assert said(before, dvc.inputs(project)) == ["params.yaml: cannot be read as YAML"]
+
+
+def test_folders_that_dvc_covers_and_projects_inside_are_not_walked(project: Path) -> None:
+    (project / "data/raw/PlantVillage/Potato___Late_blight/inside.dvc").write_text("outs: []\n")
+    (project / "demo/.dvc").mkdir(parents=True)
+    (project / "demo/other.dvc").write_text("outs: []\n")
+    names = [path.name for path in dvc.dvc_files(project)]
+    assert names == ["Pepper,_bell___healthy.dvc", "Potato___Late_blight.dvc"]

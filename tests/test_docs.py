@@ -1,0 +1,67 @@
+"""What the README says exists, and what exists is in the README."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+
+import pytest
+import typer
+
+from conftest import ROOT, sh
+from plantops.cli import app
+from plantops.errors import EXIT_CODES
+
+README = (ROOT / "README.md").read_text()
+COMMANDS = {
+    name: command for name, command in typer.main.get_command(app).commands.items() if not command.hidden  # type: ignore[attr-defined]
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_command_is_documented_and_helps(name: str) -> None:
+    assert f"plantops {name}" in README
+    assert COMMANDS[name].help
+    for option in COMMANDS[name].params:
+        assert getattr(option, "help", None) or option.param_type_name == "argument" or option.name == "interval"
+
+
+def test_every_documented_command_exists() -> None:
+    named = set(re.findall(r"plantops ([a-z]+)", README)) - {"does", "notices", "is", "refuses"}
+    assert named <= set(COMMANDS)
+
+
+def test_every_flag_of_run_and_check_is_documented() -> None:
+    for name in ("run", "check"):
+        for option in COMMANDS[name].params:
+            assert option.opts[0] in README, f"{name} {option.opts[0]}"
+
+
+def test_every_exit_code_is_documented() -> None:
+    said = README[README.index("Exit codes:") :]
+    for number in EXIT_CODES:
+        assert re.search(rf"\b{number}\b", said), number
+
+
+def test_links_lead_somewhere() -> None:
+    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+        for link in re.findall(r"\]\((?!http)([^)#]+)", page.read_text()):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+@pytest.mark.parametrize(
+    ("door", "command"),
+    [("run_automated_pipeline", "run"), ("watch_and_trigger", "watch"), ("monitor_dvc_changes", "check")],
+)
+def test_the_guides_scripts_are_doors_of_five_lines(door: str, command: str) -> None:
+    path = ROOT / "scripts" / f"{door}.py"
+    assert len(path.read_text().splitlines()) == 5
+    if not (ROOT / ".venv/bin/plantops").exists() and not shutil.which("plantops"):
+        pytest.skip("plantops is installed neither in .venv nor on the PATH")
+    assert f"plantops {command}" in sh(sys.executable, path, "--help", cwd=ROOT).stdout
+
+
+def test_nothing_names_a_folder_that_only_we_have() -> None:
+    for path in [*(ROOT / "src").rglob("*.py"), ROOT / "README.md", *(ROOT / "scripts").iterdir()]:
+        assert "../shared" not in path.read_text()

@@ -1,0 +1,65 @@
+"""Programs: streamed, captured, stopped with all that they started."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from api_client import until
+from plantops import process
+from plantops.errors import StepFailed
+
+
+def test_stream_hands_over_lines_and_a_failure_shows_the_last(tmp_path: Path) -> None:
+    lines: list[str] = []
+    with pytest.raises(process.Failed) as caught:
+        process.stream(["sh", "-c", "echo one; echo two >&2; exit 3"], tmp_path, lines.append)
+    assert lines == ["one", "two"]
+    assert caught.value.status == 3
+    assert "two" in caught.value.message
+
+
+def test_capture_of_a_missing_program_and_of_one_that_hangs(tmp_path: Path) -> None:
+    assert process.capture(["no-such-program"], tmp_path).status == 127
+    with pytest.raises(StepFailed, match="no answer within"):
+        process.capture(["sleep", "30"], tmp_path, timeout=0.2)
+
+
+def test_interrupt_stops_the_whole_family(tmp_path: Path) -> None:
+    """A grandchild that ignores SIGINT and SIGTERM is gone too."""
+    stubborn = tmp_path / "stubborn.py"
+    stubborn.write_text(
+        "import os, signal, time\nsignal.signal(2, signal.SIG_IGN)\nsignal.signal(15, signal.SIG_IGN)\n"
+        "print(os.getpid(), flush=True)\ntime.sleep(99)\n"
+    )
+    script = (
+        "from pathlib import Path\nfrom plantops import process\nprocess._PATIENCE = 0.3\n"
+        f"argv = ['sh', '-c', '{sys.executable} {stubborn}; true']\n"
+        "process.stream(argv, Path('.'), lambda line: print(line, flush=True))\n"
+    )
+    child = subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    assert child.stdout
+    grandchild = int(child.stdout.readline())
+    assert process.alive(grandchild)
+    child.send_signal(signal.SIGINT)
+    child.wait(timeout=20)
+    until(lambda: not process.alive(grandchild), what="the grandchild's end")
+
+
+def test_what_a_dead_run_left_is_found_and_ended(tmp_path: Path) -> None:
+    env = {**os.environ, process.RUN_VARIABLE: "run-x"}
+    orphan = subprocess.Popen(["sh", "-c", "sleep 60; true"], env=env, start_new_session=True)
+    try:
+        until(lambda: len(process.left_over("run-x")) == 2, what="both processes")
+        assert process.left_over("run-y") == []
+        threading.Thread(target=orphan.wait, daemon=True).start()
+        process.end(process.left_over("run-x"))
+        assert process.left_over("run-x") == []
+    finally:
+        orphan.kill()

@@ -1,0 +1,81 @@
+"""Photos that DVC does not know as they are: found, named, and each hashed once."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from conftest import photo, sh
+from plantops import dirhash, scan
+from plantops.store import Store
+
+RAW = Path("data/raw/PlantVillage")
+
+
+def look(project: Path) -> list[str]:
+    with Store(project / ".plantops") as store:
+        return [one.what for one in scan.loose(project, project / RAW, store)]
+
+
+def test_nothing_loose_in_a_clean_project(project: Path) -> None:
+    assert look(project) == []
+    assert look(project) == []
+
+
+def test_a_folder_without_dvc_is_named_with_the_command(project: Path) -> None:
+    photo(project / RAW / "NewClass" / "1.jpg", (1, 2, 3))
+    assert look(project) == ["NewClass: 1 photos not under DVC: dvc add 'data/raw/PlantVillage/NewClass'"]
+
+
+def test_photos_that_came_went_or_changed_since_dvc_add(project: Path) -> None:
+    folder = project / RAW / "Potato___Late_blight"
+    assert look(project) == []
+    photo(folder / "new.jpg", (9, 9, 9))
+    assert "3 → 4 photos since its dvc add" in look(project)[0]
+    (folder / "new.jpg").unlink()
+    assert look(project) == []
+    photo(sorted(folder.iterdir())[0], (8, 7, 6))
+    assert "other content in its 3 photos" in look(project)[0]
+
+
+def test_same_size_and_time_but_another_inode_is_read_again(project: Path) -> None:
+    folder = project / RAW / "Potato___Late_blight"
+    one = sorted(folder.iterdir())[0]
+    assert look(project) == []
+    data, stat = one.read_bytes(), one.stat()
+    other = folder / "tmp"
+    other.write_bytes(bytes(len(data)))
+    os.replace(other, one)
+    os.utime(one, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert "other content" in look(project)[0]
+
+
+def test_data_that_is_not_here_says_how_to_get_it(project: Path) -> None:
+    shutil.rmtree(project / RAW / "Potato___Late_blight")
+    assert look(project) == [
+        "Potato___Late_blight: its photos are not here: dvc checkout 'data/raw/PlantVillage/Potato___Late_blight.dvc'"
+        " or dvc pull"
+    ]
+
+
+def test_one_dvc_file_over_all(project: Path) -> None:
+    raw = project / RAW
+    for pointer in raw.glob("*.dvc"):
+        sh("dvc", "remove", "--quiet", str(pointer.relative_to(project)), cwd=project)
+    (raw / ".gitkeep").unlink()
+    sh("git", "rm", "-rq", "--cached", str(RAW), cwd=project)
+    sh("dvc", "add", "--quiet", str(RAW), cwd=project)
+    assert look(project) == []
+    photo(raw / "Potato___Late_blight" / "late.jpg", (5, 5, 5))
+    assert "6 → 7 photos" in look(project)[0]
+
+
+def test_directory_hash_is_dvcs_own(project: Path) -> None:
+    with Store(project / ".plantops") as store:
+        assert scan.loose(project, project / RAW, store) == []
+        rows = store.photos()
+    base = f"{RAW.as_posix()}/Potato___Late_blight/"
+    files = [(path.removeprefix(base), row[3]) for path, row in rows.items() if path.startswith(base)]
+    recorded = (project / RAW / "Potato___Late_blight.dvc").read_text()
+    assert dirhash.directory(files) in recorded

@@ -1,0 +1,142 @@
+"""The state database: what is settled, what is owed, what is in service; and the locks."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from api_client import until
+from plantops import lock, store
+from plantops.errors import Busy, SetupError
+from plantops.store import Release, Store
+
+
+def release(name: str, digest: str = "") -> Release:
+    return Release(name, store.now(), None, digest or f"digest-of-{name}", False, None, None, None)
+
+
+@pytest.fixture
+def state(tmp_path: Path):
+    with Store(tmp_path) as one:
+        yield one
+
+
+def test_a_failed_run_settles_nothing_and_is_owed(state: Store) -> None:
+    first = state.begin("by hand", {}, "f1", {"a": 1})
+    state.finish(first, store.RELEASED, {"a": 1})
+    second = state.begin("watch", {}, "f2", {"a": 2})
+    state.step_begins(second, "reproduce")
+    state.finish(second, store.FAILED, {"a": 2}, error="no room")
+    settled = state.last_settled()
+    assert settled
+    assert settled.id == first
+    assert [one.id for one in state.unfinished()] == [second]
+    assert [(one.name, one.state) for one in state.steps(second)] == [("reproduce", store.FAILED)]
+    third = state.begin("watch", {}, "f2", {"a": 2})
+    state.finish(third, store.REFUSED, {"a": 2})
+    assert state.unfinished() == []
+
+
+def test_a_run_without_dvc_settles_nothing(state: Store) -> None:
+    state.finish(state.begin("by hand", {"skip_dvc": True}, "f", {}), store.RELEASED, None)
+    assert state.last_settled() is None
+
+
+def test_dead_runs_are_interrupted(state: Store) -> None:
+    run = state.begin("watch", {}, "f", {"a": 1})
+    position = state.step_begins(run, "switch")
+    assert [one.id for one in state.bury_dead()] == [run]
+    assert state.bury_dead() == []
+    assert state.steps(run)[position].state == store.INTERRUPTED
+
+
+def test_service_and_previous(state: Store) -> None:
+    for name in "abc":
+        state.add_release(release(name))
+        state.put_in_service(name, "code", "run")
+    assert (state.in_service().id, state.previous().id) == ("c", "b")
+    state.put_in_service("b", "code", "rollback", withdraw="c")
+    assert (state.in_service().id, state.previous().id) == ("b", "a")
+    assert state.release("c").withdrawn
+    state.put_in_service("c", "code", "by name")
+    assert not state.release("c").withdrawn
+    assert state.previous().id == "b"
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcd"), st.booleans()), max_size=12))
+@settings(max_examples=60, deadline=None)
+def test_previous_is_never_the_current_nor_withdrawn(moves: list[tuple[str, bool]]) -> None:
+    with tempfile.TemporaryDirectory() as folder, Store(Path(folder)) as state:
+        for name, withdraw in moves:
+            state.add_release(release(name))
+            current = state.in_service()
+            left = current.id if withdraw and current and current.id != name else None
+            state.put_in_service(name, "code", "move", withdraw=left)
+            assert state.in_service().id == name
+            previous = state.previous()
+            assert previous is None or (previous.id != name and not previous.withdrawn)
+
+
+def test_a_release_is_found_by_an_unambiguous_beginning(state: Store) -> None:
+    for name in ("1111111-aaaa", "1111111-bbbb"):
+        state.add_release(release(name))
+    assert state.release("1111111-a").id == "1111111-aaaa"
+    assert state.release("digest-of-1111111-b").id == "1111111-bbbb"
+    assert state.release("1111111") is None
+    assert state.release("") is None
+
+
+def test_photos_keep_names_that_are_no_text(state: Store) -> None:
+    odd = os.fsdecode(b"a\xff\nb.jpg")
+    state.remember_photos([(odd, 1, 2, 3, "m"), ("b", 1, 2, 3, "n")], [])
+    state.remember_photos([], ["b"])
+    assert state.photos() == {odd: (1, 2, 3, "m")}
+
+
+def test_a_newer_database_is_refused_and_a_broken_one_named(tmp_path: Path) -> None:
+    with Store(tmp_path):
+        pass
+    db = sqlite3.connect(tmp_path / "state.db")
+    db.execute("PRAGMA user_version = 99")
+    db.close()
+    with pytest.raises(SetupError, match="newer plantops"):
+        Store(tmp_path)
+    for file in tmp_path.iterdir():
+        file.unlink()
+    (tmp_path / "state.db").write_text("no database at all, but long enough to be taken for one" * 9)
+    with pytest.raises(SetupError, match="cannot be used"):
+        Store(tmp_path)
+
+
+def test_looking_makes_no_file(tmp_path: Path) -> None:
+    with Store(tmp_path / "none", readonly=True) as state:
+        assert state.last_run() is None
+    assert not (tmp_path / "none").exists()
+
+
+def test_lock_names_its_holder_and_dies_with_it(tmp_path: Path) -> None:
+    script = (
+        "import sys, time\nfrom pathlib import Path\nfrom plantops import lock\n"
+        f"with lock.hold(Path({str(tmp_path)!r})):\n print('held', flush=True)\n time.sleep(60)\n"
+    )
+    child = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    try:
+        assert child.stdout
+        assert child.stdout.readline() == "held\n"
+        assert f"pid {child.pid}" in lock.holder(tmp_path)
+        with pytest.raises(Busy, match=f"pid {child.pid}"), lock.hold(tmp_path):
+            pass
+    finally:
+        child.kill()
+        child.wait()
+    with lock.hold(tmp_path):
+        pass
+    until(lambda: lock.holder(tmp_path) == "", what="the lock's release")
