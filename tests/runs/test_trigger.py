@@ -69,14 +69,16 @@ def test_always_changed_stage_and_a_port_start_nothing(project: Path) -> None:
 
 
 def test_photos_that_arrive_during_a_run_are_the_next_change(project: Path) -> None:
-    edit(project / "dvc.yaml", "python cheap_stages.py train", "sleep 4 && python cheap_stages.py train")
+    waits = "touch trains && until [ -e go ]; do sleep 0.1; done && python cheap_stages.py train"
+    edit(project / "dvc.yaml", "python cheap_stages.py train", waits)
     going = started(project, "run", "--skip-deploy")
-    until(lambda: (project / "data/prepared/meta.json").exists(), what="preparation")
+    until((project / "trains").exists, what="the training to begin")
     leaves(project / RAW / "NewClass", (220, 220, 60), 20)
     sh("dvc", "add", "data/raw/PlantVillage/NewClass", cwd=project)
     looked = plantops("check", cwd=project)
     assert f"a run is going: pid {going.pid}" in looked.stdout
     assert "run elsewhere" not in looked.stdout
+    (project / "go").touch()
     assert going.wait(timeout=60) == 0
     checked = plantops("check", "--exit-code", cwd=project, check=False)
     assert checked.returncode == 6

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import errno
+import signal
 import sys
 from collections.abc import Callable
 
 from plantops.console import Console
-from plantops.errors import INTERRUPTED, PlantopsError, StepFailed
+from plantops.errors import PlantopsError, StepFailed
 
 
 def run(main: Callable[[], None]) -> None:
     """Run a stage and leave with its exit code: 0, or that of the error it raised, said in words."""
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        # Python's own handler raises wherever the program happens to be, also where the exception is lost (in a
+        # destructor, in a callback from C). A stage may be killed at any point, so Ctrl-C ends it as any Unix program.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         main()
     except PlantopsError as error:
         Console().error(error)
         sys.exit(error.code)
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise

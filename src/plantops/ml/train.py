@@ -67,11 +67,7 @@ def _model(params: Params, prepared: Prepared) -> tuple[Classifier, Info]:
 def _fit(trainer: Any, classifier: Classifier, params: Params, prepared: Prepared) -> None:
     train = loader(_photos(prepared, "train", params.seed), params.train.batch_size, params.seed)
     val = _photos(prepared, "val")
-    try:
-        trainer.fit(classifier, train, loader(val, params.train.batch_size) if len(val) else None)
-    except SystemExit:
-        # Lightning turns Ctrl-C into status 1, which would read as a failure of the stage.
-        raise KeyboardInterrupt from None
+    trainer.fit(classifier, train, loader(val, params.train.batch_size) if len(val) else None)
 
 
 def _photos(prepared: Prepared, split: str, seed: int | None = None) -> Photos:
