@@ -19,7 +19,8 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from plantops.bundle import GOLDEN, MANIFEST, MODEL, Manifest, sha256
-from plantops.preprocess import Preprocessing, decode, normalise, table
+from plantops.photo import decode, normalise, table
+from plantops.preprocess import Preprocessing
 
 SIZE = 32
 CLASSES = ("Tomato___healthy", "Tomato___Late_blight", "Pepper,_bell___healthy", "Corn (maize)___rust", "Apple scab")

@@ -59,6 +59,8 @@ def _template(tmp_path_factory: pytest.TempPathFactory, _own_home: None) -> Path
     """A project as `plantops init` makes it, with two classes of three photos under DVC."""
     folder = tmp_path_factory.mktemp("template") / "project"
     plantops("init", str(folder), cwd=folder.parent)
+    config = (folder / "config.yaml").read_text()
+    (folder / "config.yaml").write_text(config.replace("backend: auto", "backend: local"))
     raw = folder / "data/raw/PlantVillage"
     for number, name in enumerate(("Pepper,_bell___healthy", "Potato___Late_blight")):
         for shot in range(3):

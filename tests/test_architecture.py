@@ -10,10 +10,11 @@ import pytest
 from conftest import ROOT
 
 SOURCE = ROOT / "src" / "plantops"
-GROUND = {"errors", "preprocess", "dirhash", "console", "process", "bundle", "artifacts", "daemon"}
+BASE = {"errors", "preprocess", "dirhash"}
+GROUND = {*BASE, "photo", "console", "process", "bundle", "artifacts", "daemon"}
 FLOORS = [
-    {"errors", "preprocess", "dirhash"},
-    GROUND - {"errors", "preprocess", "dirhash", "daemon"},
+    BASE,
+    GROUND - BASE - {"daemon"},
     {"daemon"},
     {"config", "store", "lock", "shelf"},
     {"dvc", "git", "tracking", "deploy", "sample", "code", "detect", "gate"},
@@ -24,7 +25,7 @@ FLOORS = [
     {"cli"},
     {"__main__"},
 ]
-WINGS = {"ml": GROUND, "serve": {"bundle", "preprocess"}}
+WINGS = {"ml": GROUND, "serve": {"bundle", "photo", "preprocess"}}
 
 
 def rooms() -> dict[str, list[Path]]:

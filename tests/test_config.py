@@ -24,7 +24,7 @@ def test_the_shipped_file_holds_the_defaults() -> None:
         ("deploy: {port: '8000'}", "deploy.port must be int, not '8000'"),
         ("deploy: {port: true}", "deploy.port must be int, not True"),
         ("deploy: {port: 70000}", "deploy.port must lie between 1 and 65535, not 70000"),
-        ("deploy: {backend: kubernetes}", "deploy.backend must be one of 'local', not 'kubernetes'"),
+        ("deploy: {backend: kubernetes}", "deploy.backend must be one of 'auto', 'local', 'compose', not 'kubernetes'"),
         ("gate: {min_accuracy: 95}", "gate.min_accuracy must lie between 0 and 1, not 95.0"),
         ("gate: 3", "gate must hold keys and values, not 3"),
         ("watch: {settle_s: -1}", "settle_s cannot be -1"),

@@ -12,7 +12,7 @@ from PIL import Image
 
 from plantops import leaf, sample
 from plantops.errors import SetupError
-from plantops.preprocess import is_drawn, open_photo
+from plantops.photo import is_drawn, open_photo
 
 GROUP = re.compile(r"___(.+ \d*)\d\d\.\w+$")  # as in params.yaml
 

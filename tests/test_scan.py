@@ -74,8 +74,17 @@ def test_one_dvc_file_over_all(project: Path) -> None:
 def test_directory_hash_is_dvcs_own(project: Path) -> None:
     with Store(project / ".plantops") as store:
         assert scan.loose(project, project / RAW, store) == []
-        rows = store.photos()
-    base = f"{RAW.as_posix()}/Potato___Late_blight/"
-    files = [(path.removeprefix(base), row[3]) for path, row in rows.items() if path.startswith(base)]
+        rows = store.photos(f"{RAW.as_posix()}/Potato___Late_blight")
     recorded = (project / RAW / "Potato___Late_blight.dvc").read_text()
-    assert dirhash.directory(files) in recorded
+    assert dirhash.directory([(path, md5) for path, (_, md5) in rows.items()]) in recorded
+
+
+def test_a_class_that_left_is_forgotten(project: Path) -> None:
+    assert look(project) == []
+    shutil.rmtree(project / RAW / "Potato___Late_blight")
+    (project / RAW / "Potato___Late_blight.dvc").unlink()
+    assert look(project) == []
+    with Store(project / ".plantops") as store:
+        assert [Path(name).name for name in store.folders()] == [
+            one.stem for one in sorted((project / RAW).glob("*.dvc"))
+        ]

@@ -96,9 +96,12 @@ def test_a_release_is_found_by_an_unambiguous_beginning(state: Store) -> None:
 
 def test_photos_keep_names_that_are_no_text(state: Store) -> None:
     odd = os.fsdecode(b"a\xff\nb.jpg")
-    state.remember_photos([(odd, 1, 2, 3, "m"), ("b", 1, 2, 3, "n")], [])
-    state.remember_photos([], ["b"])
-    assert state.photos() == {odd: (1, 2, 3, "m")}
+    state.remember_folder(odd, "s", "f", [(odd, (1, 2, 3), "m"), ("b", (1, 2, 3), "n")])
+    state.remember_folder(odd, "t", "g", [(odd, (1, 2, 4), "m")])
+    assert state.folders() == {odd: ("t", "g")}
+    assert state.photos(odd) == {odd: ((1, 2, 4), "m")}
+    state.forget_folders([odd])
+    assert (state.folders(), state.photos(odd)) == ({}, {})
 
 
 def test_a_newer_database_is_refused_and_a_broken_one_named(tmp_path: Path) -> None:

@@ -470,7 +470,7 @@ def test_a_server_that_is_away_or_silent_is_found_within_seconds(tmp_path):
 
 def test_a_database_that_cannot_be_written_is_found(tmp_path):
     (tmp_path / "mlruns").write_text("a file in the way")
-    assert str(tmp_path / "mlruns/mlflow.db") in assert_away_soon(Tracker(tmp_path, MlflowConfig())).message
+    assert str(tmp_path / "mlruns") in assert_away_soon(Tracker(tmp_path, MlflowConfig())).message
     (tmp_path / "mlruns").unlink()
     (tmp_path / "mlruns").mkdir()
     (tmp_path / "mlruns/mlflow.db").write_text("this is no database, but a text that is long enough" * 100)
@@ -490,6 +490,10 @@ def test_a_ping_that_is_well_needs_no_mlflow_and_leaves_no_lock(tmp_path):
         "from plantops.tracking import Tracker; Tracker(Path(sys.argv[1]), MlflowConfig()).ping();"
         "sys.exit('mlflow' in sys.modules)"
     )
+    assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False).returncode == 0
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "mlruns").mkdir()
+    sqlite3.connect(tmp_path / "mlruns/mlflow.db").close()
     assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False).returncode == 0
     with closing(sqlite3.connect(tmp_path / "mlruns/mlflow.db", timeout=0)) as database:
         database.execute("BEGIN EXCLUSIVE")

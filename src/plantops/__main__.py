@@ -63,10 +63,15 @@ def _terminate(_: int, __: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
+def _report_folder() -> Path:
+    """The state folder of the project that we are in, else the home folder."""
+    here = Path.cwd()
+    return next((one / ".plantops" for one in (here, *here.parents) if (one / ".plantops").is_dir()), Path.home())
+
+
 def _bug() -> int:
     text = f"plantops {__version__}, Python {sys.version}\n{' '.join(sys.argv)}\n\n{traceback.format_exc()}"
-    folder = Path(".plantops")
-    path = (folder if folder.is_dir() else Path.home()) / f"plantops-bug-{datetime.now(UTC):%Y%m%d-%H%M%S}.txt"
+    path = _report_folder() / f"plantops-bug-{datetime.now(UTC):%Y%m%d-%H%M%S}.txt"
     try:
         path.write_text(text, encoding="utf-8")
         where = f"a report is in {path}"

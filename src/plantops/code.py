@@ -48,8 +48,18 @@ def write(root: Path, pipeline: Any) -> bool:
 
 def serving_digest(settings: dict[str, Any]) -> str:
     """sha256 (first 16 hex) of the code that serves (``serve/`` and what it imports) and of its settings."""
-    modules = sorted({name for path in (PACKAGE / "serve").glob("*.py") for name in _closure(f"serve.{path.stem}")})
-    return _combined([*modules], repr(sorted(settings.items())))
+    return _combined(_serving(), repr(sorted(settings.items())))
+
+
+def serving_files() -> list[Path]:
+    """The files of the code that serves, relative to the package."""
+    files = {path.relative_to(PACKAGE) for name in _serving() if (path := _file(name))}
+    packages = {folder / "__init__.py" for path in files for folder in path.parents}
+    return sorted(files | packages)
+
+
+def _serving() -> list[str]:
+    return sorted({name for path in (PACKAGE / "serve").glob("*.py") for name in _closure(f"serve.{path.stem}")})
 
 
 def _digest(module: str) -> str:

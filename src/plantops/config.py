@@ -48,9 +48,9 @@ class GateConfig:
 
 @dataclass(frozen=True)
 class DeployConfig:
-    """Where the API runs and how long a switch may take, seconds."""
+    """Where the API runs and how long a switch may take, seconds. ``auto`` is settled by the first deployment."""
 
-    backend: Literal["local"] = "local"
+    backend: Literal["auto", "local", "compose"] = "auto"
     bind: str = "127.0.0.1"
     port: int = 8000
     start_timeout_s: float = 60
@@ -68,6 +68,32 @@ class ServeConfig:
     request_timeout_s: float = 30
     threads: int = 0
     max_waiting: int = 64
+
+
+@dataclass(frozen=True)
+class DockerConfig:
+    """The compose backend: the image's name, and what the API's container may take."""
+
+    image: str = "plant-disease-mlops"
+    api_memory: str = "2g"
+    mlflow: bool = True
+
+
+@dataclass(frozen=True)
+class PrometheusConfig:
+    """Whether the stack holds Prometheus, and its port on 127.0.0.1."""
+
+    enabled: bool = True
+    port: int = 9091
+
+
+@dataclass(frozen=True)
+class GrafanaConfig:
+    """Whether the stack holds Grafana, and where it listens. Its password comes from GRAFANA_PASSWORD."""
+
+    enabled: bool = True
+    bind: str = "127.0.0.1"
+    port: int = 3000
 
 
 @dataclass(frozen=True)
@@ -99,6 +125,9 @@ class Config:
     gate: GateConfig = field(default_factory=GateConfig)
     deploy: DeployConfig = field(default_factory=DeployConfig)
     serve: ServeConfig = field(default_factory=ServeConfig)
+    docker: DockerConfig = field(default_factory=DockerConfig)
+    prometheus: PrometheusConfig = field(default_factory=PrometheusConfig)
+    grafana: GrafanaConfig = field(default_factory=GrafanaConfig)
     watch: WatchConfig = field(default_factory=WatchConfig)
     disk: DiskConfig = field(default_factory=DiskConfig)
 
@@ -156,7 +185,13 @@ def _check(config: Config, name: str) -> None:
     for key, value in shares.items():
         if not 0 <= value <= 1:
             raise SetupError(f"{name}: {key} must lie between 0 and 1, not {value}", f"mend it in {name}")
-    for key, port in (("deploy.port", config.deploy.port), ("mlflow.ui_port", config.mlflow.ui_port)):
+    ports = {
+        "deploy.port": config.deploy.port,
+        "mlflow.ui_port": config.mlflow.ui_port,
+        "prometheus.port": config.prometheus.port,
+        "grafana.port": config.grafana.port,
+    }
+    for key, port in ports.items():
         if not 1 <= port <= 65535:
             raise SetupError(f"{name}: {key} must lie between 1 and 65535, not {port}")
     for section in (config.deploy, config.serve, config.watch, config.disk, config.gate):

@@ -105,8 +105,13 @@ class Console:
         return True
 
     def _write(self, text: str) -> None:
-        self.out.write(text)
-        self.out.flush()
+        try:
+            self.out.write(text)
+            self.out.flush()
+        except BrokenPipeError:
+            # Whoever read along has left (`plantops run | head`); the work goes on, and its log has every line.
+            self.out = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+            self.terminal = self.colour = False
 
 
 def report(what: str, done: int, total: int, note: str = "") -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from plantops.config import CODE, LOCK, PARAMS, PIPELINE
+from plantops.config import CODE, LOCK, OWN_FILES, PARAMS, PIPELINE
 
 Inputs = dict[str, Any]
 _AWAY = object()
@@ -27,6 +27,16 @@ class Change:
 def fingerprint(inputs: Inputs) -> str:
     """sha256, hex, of the inputs by meaning."""
     return hashlib.sha256(json.dumps(inputs, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def own_files(inputs: Inputs) -> Inputs:
+    """The part of the inputs that a run writes itself; what it leaves there is no change."""
+    return {name: inputs[name] for name in OWN_FILES if name in inputs}
+
+
+def given(inputs: Inputs) -> Inputs:
+    """The inputs without what a run writes itself."""
+    return {name: value for name, value in inputs.items() if name not in OWN_FILES}
 
 
 def changes(old: Inputs, new: Inputs) -> list[Change]:

@@ -92,7 +92,7 @@ def lock_entry(root: Path, stage: str) -> dict[str, Any] | None:
 
 
 def check(root: Path) -> None:
-    """Raise SetupError when DVC cannot work here: not installed, not initialised, no stages or a broken dvc.yaml."""
+    """Raise SetupError when DVC cannot work here: not installed, not initialised, a broken dvc.yaml, other photos."""
     if shutil.which("dvc", path=process.environment()["PATH"]) is None:
         raise SetupError("DVC is not installed beside plantops", "pip install plantops (it brings DVC)")
     if not (root / ".dvc").is_dir():
@@ -101,6 +101,13 @@ def check(root: Path) -> None:
     if not isinstance(pipeline, dict) or not isinstance(pipeline.get("stages"), dict):
         raise SetupError(
             f"{root / PIPELINE} is broken: {_yaml_error(root / PIPELINE)}", "dvc status, or git diff dvc.yaml"
+        )
+    raw = raw_folder(root).relative_to(root).as_posix()
+    prepare = pipeline["stages"].get("prepare_data")
+    if isinstance(prepare, dict) and raw not in [str(one) for one in prepare.get("deps") or []]:
+        raise SetupError(
+            f"{PARAMS} has prepare.raw: {raw}, and stage prepare_data in {PIPELINE} does not depend on it",
+            f"name {raw} under the deps of prepare_data",
         )
 
 

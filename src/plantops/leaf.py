@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from plantops.preprocess import DRAWN
+from plantops.photo import DRAWN
 
 SIDE = 256
 _CANVAS = 320

@@ -36,7 +36,7 @@ def run(config: Config, options: steps.Options, console: Console, trigger: str =
         tracker = Tracker(config.root, config.mlflow)
         backend = deploy.get(config)
         _bury(state, tracker, console)
-        where = _preflight(config, options, tracker, backend)
+        where = preflight(config, options, backend)
         _catch_up(state, tracker, console)
         _agree(config, state, tracker, backend, console)
         _photos_under_dvc(config, options, state, console)
@@ -46,6 +46,8 @@ def run(config: Config, options: steps.Options, console: Console, trigger: str =
         if not (todo.due or todo.undeployed or options.force or options.skip_dvc):
             _nothing(todo, state, backend, console)
             return Outcome("nothing")
+        if not options.skip_dvc and config.mlflow.required:
+            tracker.ping()
         number = state.begin(trigger, {**asdict(options), "gate": asdict(config.gate)}, todo.fingerprint, todo.inputs)
         work = steps.Work(
             config, state, console, options, number, todo, where, Shelf(config.models), tracker, backend
@@ -142,7 +144,7 @@ def _bury(state: Store, tracker: Tracker, console: Console) -> None:
             console.say(f"  their MLflow runs stay open: {error.message}", "yellow")
 
 
-def _preflight(config: Config, options: steps.Options, tracker: Tracker, backend: deploy.Backend) -> git.State:
+def preflight(config: Config, options: steps.Options, backend: deploy.Backend) -> git.State:
     """What must hold before work begins. Raises SetupError with the command that helps."""
     where = git.state(config.root)
     dvc.check(config.root)
@@ -154,8 +156,6 @@ def _preflight(config: Config, options: steps.Options, tracker: Tracker, backend
         )
     if not options.skip_deploy:
         backend.preflight()
-    if not options.skip_dvc and config.mlflow.required:
-        tracker.ping()
     return where
 
 
@@ -179,9 +179,10 @@ def _agree(config: Config, state: Store, tracker: Tracker, backend: deploy.Backe
     for sentence in show(config, state, tracker):
         console.say(f"  {sentence}", "yellow")
     running = backend.serving()
-    if running and running.release and running.release != current.id:
+    folder = Shelf(config.models).release(current.id)
+    if running and running.status != "starting" and not backend.agrees(folder):
         with lock.hold(config.state, lock.SWITCH, patience=60):
-            backend.up(Shelf(config.models).release(current.id))
+            backend.up(folder)
         console.say(f"  {running.release} was answering; {current.id} is in service and answers now", "yellow")
 
 

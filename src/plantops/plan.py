@@ -96,7 +96,7 @@ def make(root: Path, store: Store, going_on: bool = False) -> Plan:
         changes=changes,
         stages=detect.affected(touched, pipeline),
         undeployed=_undeployed(settled, store),
-        owed=[one for one in store.unfinished() if given(one.inputs) == given(inputs)],
+        owed=[one for one in store.unfinished() if detect.given(one.inputs) == detect.given(inputs)],
     )
 
 
@@ -108,20 +108,10 @@ def _undeployed(settled: Run | None, store: Store) -> str:
     return release.id if release and not release.withdrawn else ""
 
 
-def own_files(inputs: dict[str, Any]) -> dict[str, Any]:
-    """The part of the inputs that a run writes itself; what it leaves there is no change."""
-    return {name: inputs[name] for name in OWN_FILES if name in inputs}
-
-
 def _baseline(settled: Run, store: Store) -> dict[str, Any]:
     """What is settled; with dvc.lock and the code digests as the newest run left them, even if it failed."""
     last = store.last_ended() or settled
-    return {**given(settled.left_behind or {}), **own_files(last.left_behind or {})}
-
-
-def given(inputs: dict[str, Any]) -> dict[str, Any]:
-    """The inputs without what a run writes itself."""
-    return {name: value for name, value in inputs.items() if name not in OWN_FILES}
+    return {**detect.given(settled.left_behind or {}), **detect.own_files(last.left_behind or {})}
 
 
 def _first_line(text: str | None) -> str:

@@ -113,7 +113,7 @@ def stop_group(child: subprocess.Popen[str]) -> None:
             if _gone(child):
                 break
             _signal_group(child.pid, signum)
-            _wait_until(lambda: _gone(child), patience)
+            wait_until(lambda: _gone(child), patience)
     except KeyboardInterrupt:
         _signal_group(child.pid, signal.SIGKILL)
         raise
@@ -126,12 +126,13 @@ def _gone(child: subprocess.Popen[str]) -> bool:
     return child.poll() is not None and not _group_lives(child.pid)
 
 
-def _wait_until(condition: Callable[[], bool], seconds: float) -> bool:
+def wait_until(condition: Callable[[], bool], seconds: float, every: float = 0.05) -> bool:
+    """Ask until it holds, every so many seconds; False when it did not within ``seconds``."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
             return False
-        time.sleep(0.05)
+        time.sleep(every)
     return True
 
 
@@ -168,7 +169,7 @@ def end(pids: Sequence[int], patience: float = 5.0) -> None:
     for signum, wait in ((signal.SIGTERM, patience), (signal.SIGKILL, 2.0)):
         for pid in pids:
             _signal(pid, signum)
-        if _wait_until(lambda: not any(alive(pid) for pid in pids), wait):
+        if wait_until(lambda: not any(alive(pid) for pid in pids), wait):
             return
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from plantops import deploy, lock, process
 from plantops.config import Config
 from plantops.console import Console
 from plantops.deploy import daemon, ports, probe
+from plantops.deploy.address import Address
 from plantops.errors import PlantopsError, SetupError, StepFailed
 from plantops.shelf import Shelf
 from plantops.steps import serving
@@ -75,10 +75,11 @@ def up(config: Config, console: Console) -> None:
         if current is None:
             console.say("there is no release yet: plantops run makes one", "yellow")
         else:
-            running = backend.serving()
-            if running is None or running.release != current.id:
+            folder = Shelf(config.models).release(current.id)
+            if not backend.agrees(folder):
                 backend.preflight()
-                backend.up(Shelf(config.models).release(current.id))
+                backend.up(folder)
+                deploy.remember(store, backend.name)
             console.say(f"API     {backend.url}  ({current.id}{', drawn sample data' if current.sample_data else ''})")
     console.say(f"MLflow  {_mlflow_up(config)}")
 
@@ -118,16 +119,10 @@ def _mlflow_up(config: Config) -> str:
 
 def _wait_for(config: Config, url: str, pid_file: Path, log: Path) -> None:
     """Until MLflow answers. Raises StepFailed with its last lines when it ends instead."""
-    port = config.mlflow.ui_port
-    deadline = time.monotonic() + _MLFLOW_START_S
-    while time.monotonic() < deadline:
-        if daemon.find(pid_file) is None:
-            break
-        try:
-            if probe.ask(probe.Address("127.0.0.1", port), "/health").status == 200:
-                return
-        except PlantopsError:
-            time.sleep(0.2)
+    page = Address("127.0.0.1", config.mlflow.ui_port)
+    process.wait_until(lambda: probe.answers(page) or daemon.find(pid_file) is None, _MLFLOW_START_S, 0.2)
+    if probe.answers(page):
+        return
     last = "\n".join(f"    {line}" for line in log.read_text(errors="replace").splitlines()[-10:])
     raise StepFailed(f"MLflow did not answer on {url} within {_MLFLOW_START_S:g} s:\n{last}", f"less {log}")
 

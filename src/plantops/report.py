@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from plantops import deploy, detect, lock, plan, scan, steps, store
+from plantops import deploy, detect, lock, pipeline, plan, scan, steps, store
 from plantops import dvc as dvc_files
 from plantops import releases as shelf
 from plantops.config import PIPELINE, Config
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 
 def dry_run(config: Config, options: steps.Options, console: Console) -> None:
-    """What a run would do: changes, photos that are not as DVC knows them, stages, steps."""
+    """What a run would do: changes, photos that are not as DVC knows them, stages, steps. Refuses what a run would."""
+    pipeline.preflight(config, options, deploy.get(config))
     with Store(config.state, readonly=True) as state:
         todo = plan.make(config.root, state)
         loose = scan.loose(config.root, dvc_files.raw_folder(config.root), state, remember=False)
@@ -77,14 +78,21 @@ def status(config: Config, console: Console, as_json: bool) -> None:
         return
     drawn = " (drawn sample data)" if current and current.sample_data else ""
     console.say(f"in service  {current.id + drawn if current else 'nothing yet: plantops run'}")
-    answering = f"{running.release} on {running.url}" if running else "no: plantops up"
-    console.say(f"answering   {answering}" if current else "answering   no")
+    console.say(f"answering   {_answering(running) if current else 'no'}")
     console.say(f"mlflow      {shelf.mlflow_page(config) or 'not running: plantops up'}")
     console.say(f"going on    {lock.holder(config.state) or 'nothing'}")
     if last:
         console.say(f"last run    {last.id} {last.state}" + (f": {last.error.splitlines()[0]}" if last.error else ""))
     for sentence in todo.sentences():
         console.say(f"waiting     {sentence}")
+
+
+def _answering(running: deploy.Serving | None) -> str:
+    if running is None:
+        return "no: plantops up"
+    if running.status != "healthy":
+        return f"{running.status} on {running.url}: {running.reason}"
+    return f"{running.release} on {running.url}"
 
 
 def _brief(run: store.Run) -> dict[str, str | None]:

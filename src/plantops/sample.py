@@ -15,7 +15,7 @@ from PIL import Image, UnidentifiedImageError
 
 from plantops import leaf
 from plantops.errors import SetupError
-from plantops.preprocess import is_drawn
+from plantops.photo import is_drawn
 
 MARKER = "DRAWN_SAMPLES.txt"
 _MARKER_TEXT = (

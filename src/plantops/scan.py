@@ -1,6 +1,7 @@
 """Looks at the photos themselves: which are not under DVC, and which moved since their ``dvc add``.
 
-Each photo is hashed once: the state database keeps its stat signature (size, mtime, inode) with its md5.
+Each photo is hashed once: the state database keeps its stat signature (size, mtime, inode) with its md5, and for
+each folder a digest of all of them, so that one in which nothing moved costs its stats alone.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from plantops import detect, dirhash, dvc, process
 from plantops.config import LOCK, PIPELINE
 from plantops.errors import StepFailed
 from plantops.store import Store
+from plantops.store.photos import Signature
 
 _NOT_DATA = {".gitignore", ".gitkeep"}
-Signature = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,9 @@ def loose(root: Path, raw: Path, store: Store, remember: bool = True) -> list[Lo
         return [_away(root, raw)] if known else []
     folders = [raw] if dvc.covered(raw) else sorted(Path(one.path) for one in os.scandir(raw) if one.is_dir())
     missing = [path.with_suffix("") for path in sorted(raw.glob("*.dvc")) if not path.with_suffix("").exists()]
-    index = _Index(root, store)
+    index = _Index(root, store, remember)
     found = [_look(root, folder, index) for folder in folders]
-    if remember:
-        index.keep(raw)
+    index.forget_others(raw)
     return [one for one in found if one] + [_away(root, one) for one in missing]
 
 
@@ -66,8 +66,7 @@ def _look(root: Path, folder: Path, index: _Index) -> Loose | None:
     name = folder.relative_to(root).as_posix()
     if out is None:
         return Loose(folder, f"{folder.name}: {len(files)} photos not under DVC: dvc add '{name}'") if files else None
-    hashes = index.hashes(folder, files)
-    if dirhash.directory(hashes.items()) == out.get("md5") or _clean(root, folder):
+    if index.md5(folder, files) == out.get("md5") or _clean(root, folder):
         return None
     before, now = out.get("nfiles", 0), len(files)
     said = f"{before} → {now} photos" if before != now else f"other content in its {now} photos"
@@ -101,37 +100,48 @@ def _files(folder: Path) -> Iterator[tuple[str, Signature]]:
 
 
 class _Index:
-    """md5 of photos by stat signature, from the state database."""
+    """DVC's md5 of folders, by what they hold by stat, from the state database."""
 
-    def __init__(self, root: Path, store: Store) -> None:
-        self.root, self.store = root, store
-        self.known = store.photos()
-        self.fresh: dict[str, tuple[int, int, int, str]] = {}
+    def __init__(self, root: Path, store: Store, remember: bool) -> None:
+        self.root, self.store, self.remember = root, store, remember
+        self.known = store.folders()
         self.seen: set[str] = set()
 
-    def hashes(self, folder: Path, files: dict[str, Signature]) -> dict[str, str]:
-        """path below ``folder`` -> md5; only what is new or moved is read."""
-        base = folder.relative_to(self.root).as_posix()
-        found, unknown = {}, []
-        for path, signature in files.items():
-            known = self.known.get(f"{base}/{path}")
-            self.seen.add(f"{base}/{path}")
-            if known and known[:3] == signature:
-                found[path] = known[3]
-            else:
-                unknown.append(path)
+    def md5(self, folder: Path, files: dict[str, Signature]) -> str:
+        """DVC's md5 of ``folder``, which holds ``files``; only photos that are new or moved are read."""
+        name, stats = folder.relative_to(self.root).as_posix(), _digest(files)
+        self.seen.add(name)
+        known = self.known.get(name)
+        if known and known[0] == stats:
+            return known[1]
+        hashes = self._hashes(folder, files, self.store.photos(name))
+        md5 = dirhash.directory(hashes.items())
+        if self.remember:
+            photos = ((path, files[path], one) for path, one in hashes.items())
+            self.store.remember_folder(name, stats, md5, photos)
+        return md5
+
+    def _hashes(
+        self, folder: Path, files: dict[str, Signature], known: dict[str, tuple[Signature, str]]
+    ) -> dict[str, str]:
+        found = {path: known[path][1] for path, stat in files.items() if path in known and known[path][0] == stat}
+        unknown = [path for path in files if path not in found]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for path, md5 in zip(unknown, pool.map(_md5, [folder / one for one in unknown]), strict=True):
-                found[path] = md5
-                self.fresh[f"{base}/{path}"] = (*files[path], md5)
+            found |= zip(unknown, pool.map(_md5, [folder / one for one in unknown]), strict=True)
         return found
 
-    def keep(self, raw: Path) -> None:
-        """Store what was hashed; forget what is gone from below ``raw``."""
+    def forget_others(self, raw: Path) -> None:
+        """Forget folders that are gone from below ``raw``."""
         prefix = raw.relative_to(self.root).as_posix() + "/"
-        gone = [path for path in self.known if path.startswith(prefix) and path not in self.seen]
-        if self.fresh or gone:
-            self.store.remember_photos([(path, *row) for path, row in self.fresh.items()], gone)
+        gone = [name for name in self.known if name.startswith(prefix) and name not in self.seen]
+        if gone and self.remember:
+            self.store.forget_folders(gone)
+
+
+def _digest(files: dict[str, Signature]) -> str:
+    """Of names and stat signatures, in any order."""
+    text = "\0".join(sorted(f"{path}\0{stat}" for path, stat in files.items()))
+    return hashlib.sha256(os.fsencode(text)).hexdigest()
 
 
 def _md5(path: Path) -> str:

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
 import os
 import shutil
@@ -118,11 +119,20 @@ def _sync(folder: Path) -> None:
 
 
 def _exchange(one: Path, other: Path) -> None:
-    """Swap two folders in one step: renameat2(2) with RENAME_EXCHANGE."""
+    """Swap two folders in one step: renameat2(2) with RENAME_EXCHANGE.
+
+    Some file systems (NFS among them) cannot; there it takes three renames, and for an instant ``other`` is away.
+    """
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) != 0:
         number = ctypes.get_errno()
-        raise OSError(number, f"{os.strerror(number)} while exchanging {one} and {other}")
+        if number not in (errno.EINVAL, errno.ENOSYS):
+            raise OSError(number, f"{os.strerror(number)} while exchanging {one} and {other}")
+        aside = other.with_name(f".{other.name}.old")
+        shutil.rmtree(aside, ignore_errors=True)
+        other.rename(aside)
+        one.rename(other)
+        aside.rename(one)
 
 
 def _write_json(path: Path, values: dict[str, Any]) -> None:

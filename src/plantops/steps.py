@@ -8,11 +8,10 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from plantops import artifacts, code, deploy, gate, git, judgement, training
+from plantops import artifacts, code, deploy, detect, dvc, gate, git, judgement, training
 from plantops.bundle import BadBundle, Bundle
 from plantops.config import LOCK, Config
 from plantops.console import Console
-from plantops.detect import fingerprint
 from plantops.errors import PlantopsError, Refused, StepFailed
 from plantops.plan import Plan
 from plantops.shelf import Shelf
@@ -112,7 +111,7 @@ def reproduce(work: Work) -> str:
     try:
         work.ran = training.reproduce(work.config, work.console, work.tracker, work.run, work.options.force)
     finally:
-        work.left_behind = {**work.plan.inputs, **training.own_files(work.config.root)}
+        work.left_behind = {**work.plan.inputs, **detect.own_files(dvc.inputs(work.config.root))}
     return work.ran.sentence()
 
 
@@ -177,7 +176,9 @@ def build(work: Work) -> str:
     """What the backend needs before it can start the release."""
     if _nothing_to_switch(work):
         return Skipped(f"{work.chosen().id} serves already")
-    return Skipped(work.backend.build(work.shelf.release(work.chosen().id), work.console.log))
+    if work.options.skip_docker:
+        return Skipped(_no_image(work))
+    return work.backend.build(work.shelf.release(work.chosen().id), work.console.log)
 
 
 def try_(work: Work) -> str:
@@ -213,11 +214,17 @@ def promote(work: Work) -> str:
     release = work.chosen()
     if work.trial is not None:
         work.store.put_in_service(release.id, serving(work.config), f"run {work.run}")
+        deploy.remember(work.store, work.backend.name)
         work.undo.pop_all()
         work.backend.settle()
     for sentence in show(work.config, work.store, work.tracker):
         work.console.say(f"    {sentence}", "grey")
     return f"{release.id} is in service" if work.trial else Skipped(f"{release.id} was in service already")
+
+
+def _no_image(work: Work) -> str:
+    builds = work.backend.name != "local"
+    return "left out by --skip-docker" if builds else "nothing to skip: the local backend builds no image"
 
 
 def _nothing_to_switch(work: Work) -> bool:
@@ -249,7 +256,7 @@ def _facts(work: Work, name: str, bundle: Bundle, version: int | None) -> dict[s
         "commit": work.git.commit,
         "branch": work.git.branch,
         "diff": work.git.diff,
-        "fingerprint": fingerprint(left),
+        "fingerprint": detect.fingerprint(left),
         "inputs": left,
         "dvc_lock": (work.config.root / LOCK).read_text(encoding="utf-8"),
         "mlflow": {"run": work.mlflow_run, "version": version, "model": work.config.mlflow.model_name},
@@ -267,12 +274,6 @@ def _no_deploy(options: Options) -> str:
     return "left out by --skip-deploy" if options.skip_deploy else ""
 
 
-def _no_docker(options: Options) -> str:
-    if options.skip_docker:
-        return "nothing to skip: the local backend builds no image"
-    return _no_deploy(options)
-
-
 def steps(options: Options) -> list[Step]:
     """The steps of a run, in order."""
     taken = [Step("take", take_accepted)] if options.skip_dvc else []
@@ -282,7 +283,7 @@ def steps(options: Options) -> list[Step]:
         Step("gate", judge, _no_dvc),
         Step("stage", stage, _no_dvc),
         *taken,
-        Step("build", build, _no_docker, switches=True),
+        Step("build", build, _no_deploy, switches=True),
         Step("try", try_, _no_deploy, switches=True),
         Step("switch", switch, _no_deploy, switches=True),
         Step("watch", watch, _no_deploy, switches=True),

@@ -14,7 +14,7 @@ from typing import Any
 
 from plantops import artifacts, code, dvc, git, process
 from plantops.bundle import Bundle
-from plantops.config import LOCK, OWN_FILES, PARAMS, Config
+from plantops.config import LOCK, PARAMS, Config
 from plantops.console import Console
 from plantops.detect import flatten
 from plantops.errors import PlantopsError, StepFailed
@@ -108,12 +108,6 @@ def record(config: Config, tracker: Tracker, run: str, ran: Ran, bundle: Bundle,
         ),
         ran.mlflow_run,
     )
-
-
-def own_files(root: Path) -> dict[str, Any]:
-    """The inputs that a run writes itself, as they are now."""
-    now = dvc.inputs(root)
-    return {name: now[name] for name in OWN_FILES if name in now}
 
 
 def digest(entry: Any) -> str:

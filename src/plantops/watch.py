@@ -65,7 +65,7 @@ class _Tries:
 
     def about(self, todo: plan.Plan) -> None:
         """Start counting anew when the inputs changed; what a run writes itself is no change."""
-        given = detect.fingerprint(plan.given(todo.inputs))
+        given = detect.fingerprint(detect.given(todo.inputs))
         if given != self.inputs:
             self.inputs, self.failed, self.not_before, self.said = given, 0, 0.0, ""
 

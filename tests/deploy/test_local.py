@@ -18,7 +18,7 @@ from bundle_factory import SPEC, TinyModel, make_release
 from deploy.leftovers import left_over
 from plantops.bundle import GOLDEN, GOLDEN_TOLERANCE
 from plantops.config import DeployConfig, ServeConfig
-from plantops.deploy import BACKENDS
+from plantops.deploy import BACKENDS, probe
 from plantops.deploy.local import Local
 from plantops.deploy.protocol import Backend
 from plantops.errors import SetupError, StepFailed
@@ -48,7 +48,7 @@ def test_first_deployment_and_the_end(local: Local, releases: dict[str, Path]) -
     local.settle()
     now = local.serving()
     assert now is not None
-    assert (now.release, now.status, now.pid, now.sample_data) == ("one", "healthy", trial.pid, True)
+    assert (now.release, now.status, now.since, now.sample_data) == ("one", "healthy", trial.since, True)
     assert now.url == f"http://127.0.0.1:{local.public.port}"
     local.watch(0.3)
     local.preflight()
@@ -167,8 +167,9 @@ def test_golden_answers_are_compared_through_http(local: Local, tmp_path: Path) 
 def test_an_abandoned_trial_ends_and_the_old_one_serves_on(local: Local, releases: dict[str, Path]) -> None:
     serve(local, releases["one"])
     trial = local.start(releases["two"])
+    pid = probe.health(trial.address).json()["pid"]
     local.abandon(trial)
-    until(lambda: not Path(f"/proc/{trial.pid}/fd").exists(), what="the trial ending")
+    until(lambda: not Path(f"/proc/{pid}/fd").exists(), what="the trial ending")
     now = local.serving()
     assert now is not None
     assert now.release == "one"
@@ -178,9 +179,9 @@ def test_an_abandoned_trial_ends_and_the_old_one_serves_on(local: Local, release
 
 @pytest.mark.ci
 def test_a_trial_left_by_a_dead_caller_is_replaced(local: Local, releases: dict[str, Path]) -> None:
-    lost = local.start(releases["one"])
+    lost = probe.health(local.start(releases["one"]).address).json()["pid"]
     serve(local, releases["two"])
-    assert not Path(f"/proc/{lost.pid}/fd").exists()
+    assert not Path(f"/proc/{lost}/fd").exists()
     now = local.serving()
     assert now is not None
     assert now.release == "two"

@@ -16,7 +16,7 @@ PARAMS = {
     "model": {"backbone": "resnet10t", "pretrained": False, "size": 32, "fit": "crop", "freeze_epochs": 0},
     "train": {
         "epochs": 10, "batch_size": 6, "lr": 0.002, "weight_decay": 0.02, "label_smoothing": 0.1, "patience": 6,
-        "precision": "auto", "accelerator": "cpu",
+        "small_epochs": 0, "precision": "auto", "accelerator": "cpu",
     },
 }  # fmt: skip
 CLASSES = ("Pepper,_bell___healthy", "Spider_mites Two-spotted_spider_mite", "Cherry_(including_sour)___healthy")

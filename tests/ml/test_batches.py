@@ -7,7 +7,8 @@ import pytest
 
 from plantops.ml.batches import Light, Photos, loader, model_input, moved
 from plantops.ml.frameworks import torch
-from plantops.preprocess import Preprocessing, normalise, table
+from plantops.photo import normalise, table
+from plantops.preprocess import Preprocessing
 
 SPEC = Preprocessing(20, "crop", "bilinear", True, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 IMAGES = np.random.default_rng(0).integers(0, 256, (30, 20, 20, 3), np.uint8)

@@ -22,7 +22,8 @@ from plantops import sample
 from plantops.errors import StepFailed
 from plantops.ml import data
 from plantops.ml.prepared import GREY, Prepared, digest
-from plantops.preprocess import DRAWN, Preprocessing, decode
+from plantops.photo import DRAWN, decode
+from plantops.preprocess import Preprocessing
 
 from . import photos
 

@@ -25,7 +25,8 @@ from plantops.ml.model import Model
 from plantops.ml.onnxfile import write_onnx
 from plantops.ml.prepared import Prepared
 from plantops.ml.runtime import answers
-from plantops.preprocess import Preprocessing, decode
+from plantops.photo import decode
+from plantops.preprocess import Preprocessing
 
 
 @pytest.fixture(scope="module")

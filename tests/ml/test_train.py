@@ -21,7 +21,7 @@ from plantops.ml.frameworks import torch
 from plantops.ml.model import Model, make
 from plantops.ml.prepared import Prepared
 from plantops.ml.scores import softmax
-from plantops.preprocess import normalise, table
+from plantops.photo import normalise, table
 
 from . import photos
 

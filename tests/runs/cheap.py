@@ -57,6 +57,7 @@ def make(folder: Path) -> Path:
     edit(folder / "params.yaml", "group_by: '___(.+ \\d*)\\d\\d\\.\\w+$'", "group_by: null")
     edit(folder / "params.yaml", "val: 0.10", "val: 0.1")
     edit(folder / "params.yaml", "test: 0.15", "test: 0.4")
+    edit(folder / "config.yaml", "backend: auto", "backend: local")
     edit(folder / "config.yaml", "port: 8000", f"port: {free_port()}")
     edit(folder / "config.yaml", "ui_port: 5000", f"ui_port: {free_port()}")
     edit(folder / "config.yaml", "watch_seconds: 5", "watch_seconds: 0.5")

@@ -21,7 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from plantops.bundle import CHECKPOINT, GOLDEN, MANIFEST, MODEL, Manifest, sha256
 from plantops.ml.prepared import Photo, Prepared
-from plantops.preprocess import decode, normalise, table
+from plantops.photo import decode, normalise, table
 
 WEIGHTS = Path("models/checkpoint/model.ckpt")
 SHARP = 8.0

@@ -17,7 +17,7 @@ from api_client import free_port, predict
 from conftest import plantops, sh
 from deploy.load import Load
 from plantops.bundle import Bundle
-from plantops.preprocess import decode, normalise, table
+from plantops.photo import decode, normalise, table
 from plantops.shelf import Shelf
 from runs.cheap import RAW, aliases, answering, commit, edit, get, state, url
 
@@ -38,6 +38,7 @@ pytestmark = pytest.mark.ci
 def project(tmp_path_factory: pytest.TempPathFactory, photos: Path, _own_home: None) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("real") / "project"
     plantops("init", str(folder), cwd=folder.parent)
+    edit(folder / "config.yaml", "backend: auto", "backend: local")
     edit(folder / "config.yaml", "  port: 8000", f"  port: {free_port()}")
     edit(folder / "config.yaml", "ui_port: 5000", f"ui_port: {free_port()}")
     edit(folder / "config.yaml", "min_support: 10", "min_support: 5")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +12,7 @@ from typing import Any
 from plantops import process
 from plantops.config import Config, DeployConfig, ServeConfig
 from plantops.deploy import daemon, ports, probe, unix
-from plantops.deploy.probe import Address
+from plantops.deploy.address import Address, reached
 from plantops.deploy.protocol import Serving, Trial
 from plantops.errors import SetupError, StepFailed
 
@@ -22,8 +20,6 @@ _PROTOCOL = 1
 _ASK_S = 60.0
 _SUPERVISOR_S = 20.0
 _POLL_S = 0.02
-_WATCH_EVERY_S = 0.2
-_BUGS = re.compile(rb'^api_requests_total\{[^}]*status="500"\} (\S+)', re.MULTILINE)
 
 
 class Local:
@@ -41,8 +37,7 @@ class Local:
     @property
     def public(self) -> Address:
         """Where clients on this machine reach the API."""
-        everywhere = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}
-        return Address(everywhere.get(self._deploy.bind, self._deploy.bind), self._deploy.port)
+        return reached(self._deploy.bind, self._deploy.port)
 
     @property
     def url(self) -> str:
@@ -86,7 +81,7 @@ class Local:
         except KeyboardInterrupt:
             self._give_up(made["number"])
             raise
-        return Trial(made["number"], said["release"], release, said["pid"], address)
+        return Trial(str(made["number"]), said["release"], release, said["since"], address)
 
     def try_golden(self, trial: Trial) -> float:
         """The largest difference of the trial's golden answers. Raises StepFailed."""
@@ -97,14 +92,8 @@ class Local:
 
         When the public port does not prove it, the trial should be abandoned: that takes the traffic back.
         """
-        self._order("switch", number=trial.number)
-        reply = probe.health(self.public)
-        said = reply.json()
-        if reply.status != 200 or (said.get("release"), said.get("pid")) != (trial.release, trial.pid):
-            raise StepFailed(
-                f"after the switch {self.public.url}/health answers {reply.status} as release {said.get('release')}, "
-                f"process {said.get('pid')}; expected release {trial.release}, process {trial.pid}"
-            )
+        self._order("switch", number=int(trial.id))
+        probe.prove(self.public, trial)
 
     def back(self) -> None:
         """The old worker takes the traffic again; where there was none, everything stops."""
@@ -117,28 +106,23 @@ class Local:
 
     def abandon(self, trial: Trial) -> None:
         """End a trial, and where it has the traffic, take that back; where nothing else serves, stop everything."""
-        self._give_up(trial.number)
+        self._give_up(int(trial.id))
 
     def serving(self) -> Serving | None:
         """What answers on the public port, as it says itself."""
         running = self._status()
         if running is None or running["serving"] is None:
             return None
-        url = self.public.url
-        try:
-            said = probe.health(self.public).json()
-        except StepFailed as error:
-            worker = running["serving"]
-            return Serving(None, None, "starting", error.message, "", worker["pid"], url, None)
-        return Serving(
-            said.get("release"), said.get("digest"), str(said.get("status")), said.get("reason"),
-            str(said.get("since")), int(said.get("pid", 0)), url, said.get("sample_data"),
-        )  # fmt: skip
+        return probe.serving(self.public)
+
+    def agrees(self, release: Path) -> bool:
+        """Whether this release answers."""
+        now = self.serving()
+        return now is not None and now.status == "healthy" and now.release == _name(release)
 
     def up(self, release: Path) -> None:
         """Serve this release, unless it already does."""
-        now = self.serving()
-        if now and now.status == "healthy" and now.release == _name(release):
+        if self.agrees(release):
             return
         self.preflight()
         trial = self.start(release)
@@ -156,30 +140,14 @@ class Local:
         patience = self._serve.request_timeout_s + 20
         if running is not None:
             self._ask(do="stop")
-            _wait_for_end(running["pid"], patience)
+            process.wait_until(lambda: not process.alive(running["pid"]), patience, _POLL_S)
         if not daemon.stop(self._pid_file, patience) and running is None:
             return []
         return [f"the API on {self.public.url}" + (f" (release {now.release})" if now and now.release else "")]
 
     def watch(self, seconds: float) -> None:
-        """Ask `/health` over and over, count answers of 500, and notice a worker that had to be started again."""
-        first = self._watched()
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            time.sleep(min(_WATCH_EVERY_S, seconds))
-            seen = self._watched()
-            if seen["release"] != first["release"] or seen["pid"] != first["pid"]:
-                raise StepFailed(f"the API changed under watch: {first} became {seen}")
-            if seen["bugs"] > first["bugs"]:
-                raise StepFailed(f"the API answered {seen['bugs'] - first['bugs']} requests with status 500")
-
-    def _watched(self) -> dict[str, Any]:
-        reply = probe.health(self.public)
-        if reply.status != 200:
-            raise StepFailed(f"{self.public.url}/health answers {reply.status}: {reply.text}")
-        said = reply.json()
-        bugs = sum(int(float(count)) for count in _BUGS.findall(probe.ask(self.public, "/metrics").body))
-        return {"release": said["release"], "pid": said["pid"], "bugs": bugs}
+        """Look at the public port for that long. Raises StepFailed when what it says or does is wrong."""
+        probe.watch(self.public, seconds)
 
     def _flags(self) -> list[str]:
         values = {**asdict(self._serve), "keep_alive_s": self._deploy.keep_alive_s}
@@ -194,12 +162,14 @@ class Local:
         self._folder.chmod(0o700)
         argv = [sys.executable, "-m", "plantops.deploy.supervisor", str(self._folder)]
         daemon.start([*argv, self._deploy.bind, str(self._deploy.port)], self._folder, self._pid_file, self._log)
-        deadline = time.monotonic() + _SUPERVISOR_S
-        while self._status() is None:
-            if daemon.find(self._pid_file) is None or time.monotonic() > deadline:
-                last = self._log.read_text(errors="replace").splitlines()[-5:]
-                raise StepFailed("the supervisor of the API did not start: " + " / ".join(last), f"see {self._log}")
-            time.sleep(_POLL_S)
+
+        def decided() -> bool:
+            return self._status() is not None or daemon.find(self._pid_file) is None
+
+        process.wait_until(decided, _SUPERVISOR_S, _POLL_S)
+        if self._status() is None:
+            last = self._log.read_text(errors="replace").splitlines()[-5:]
+            raise StepFailed("the supervisor of the API did not start: " + " / ".join(last), f"see {self._log}")
 
     def _still_there(self) -> None:
         trial = (self._status() or {}).get("trial")
@@ -250,12 +220,6 @@ class Local:
 def connect(config: Config) -> Local:
     """The local backend of a project."""
     return Local(config.root, config.deploy, config.serve)
-
-
-def _wait_for_end(pid: int, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while process.alive(pid) and time.monotonic() < deadline:
-        time.sleep(_POLL_S)
 
 
 def _name(folder: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import socket
 import time
 import uuid
@@ -12,28 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from plantops.bundle import GOLDEN_TOLERANCE, BadBundle, Bundle, worst_difference
 from plantops.deploy import unix
+from plantops.deploy.address import Address
+from plantops.deploy.protocol import Serving, Trial
 from plantops.errors import StepFailed
 
 RELEASE_HEADER = "X-Plantops-Release"
 _EVERY_CLASS = 1000
 _POLL_S = 0.02
 _QUICK_S = 5.0
-
-
-@dataclass(frozen=True)
-class Address:
-    """Where an API answers: a TCP host and port, or a unix socket."""
-
-    host: str = "127.0.0.1"
-    port: int = 0
-    socket: Path | None = None
-
-    @property
-    def url(self) -> str:
-        """For a person."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"unix:{self.socket}" if self.socket else f"http://{host}:{self.port}"
+_WATCH_EVERY_S = 0.2
+_BUGS = re.compile(rb'^api_requests_total\{[^}]*status="500"\} (\S+)', re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -90,6 +81,14 @@ def health(address: Address) -> Reply:
     return ask(address, "/health")
 
 
+def answers(address: Address) -> bool:
+    """Whether `/health` says 200."""
+    try:
+        return health(address).status == 200
+    except StepFailed:
+        return False
+
+
 def wait_healthy(address: Address, timeout: float, alive: Callable[[], None]) -> dict[str, Any]:
     """Ask `/health` until it says 200; returns its JSON.
 
@@ -114,6 +113,54 @@ def wait_healthy(address: Address, timeout: float, alive: Callable[[], None]) ->
     raise StepFailed(f"the new API was not healthy within {timeout:g} s; last answer of /health: {last}")
 
 
+def prove(public: Address, trial: Trial) -> None:
+    """Raise StepFailed unless the public port is answered by this trial."""
+    reply = health(public)
+    said = reply.json()
+    if reply.status != 200 or (said.get("release"), said.get("since")) != (trial.release, trial.since):
+        raise StepFailed(
+            f"after the switch {public.url}/health answers {reply.status} as release {said.get('release')}, healthy "
+            f"since {said.get('since')}; expected release {trial.release}, healthy since {trial.since}"
+        )
+
+
+def serving(public: Address) -> Serving:
+    """What answers on the public port, as it says itself; ``starting`` when nothing does."""
+    try:
+        said = health(public).json()
+    except StepFailed as error:
+        return Serving(None, None, "starting", error.message, "", 0, public.url, None)
+    return Serving(
+        said.get("release"), said.get("digest"), str(said.get("status")), said.get("reason") or said.get("detail"),
+        str(said.get("since")), int(said.get("pid", 0)), public.url, said.get("sample_data"),
+    )  # fmt: skip
+
+
+def watch(public: Address, seconds: float) -> None:
+    """Ask `/health` over and over, count answers of 500, and notice an API that had to be started again.
+
+    Raises StepFailed as soon as something is wrong.
+    """
+    first = _watched(public)
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        time.sleep(min(_WATCH_EVERY_S, seconds))
+        seen = _watched(public)
+        if (seen["release"], seen["since"]) != (first["release"], first["since"]):
+            raise StepFailed(f"the API changed under watch: {first} became {seen}")
+        if seen["bugs"] > first["bugs"]:
+            raise StepFailed(f"the API answered {seen['bugs'] - first['bugs']} requests with status 500")
+
+
+def _watched(public: Address) -> dict[str, Any]:
+    reply = health(public)
+    if reply.status != 200:
+        raise StepFailed(f"{public.url}/health answers {reply.status}: {reply.text}")
+    said = reply.json()
+    bugs = sum(int(float(count)) for count in _BUGS.findall(ask(public, "/metrics").body))
+    return {"release": said["release"], "since": said["since"], "bugs": bugs}
+
+
 def predict(address: Address, photo: bytes, timeout: float = 30) -> dict[str, float]:
     """Probability by class name, for every class. Raises StepFailed on any answer but 200."""
     body, kind = form("file", "golden.jpg", photo)
@@ -128,8 +175,6 @@ def golden(address: Address, folder: Path) -> float:
 
     Raises StepFailed when one is larger than GOLDEN_TOLERANCE.
     """
-    from plantops.bundle import GOLDEN_TOLERANCE, BadBundle, Bundle, worst_difference  # numpy: not for `check`
-
     try:
         photos = Bundle.load(folder).golden()
     except BadBundle as error:

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from plantops.deploy.probe import Address
+from plantops.deploy.address import Address
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A release that runs beside the one in service, without traffic."""
+    """A release that runs beside the one in service, without traffic. ``since`` tells it from another of its kind."""
 
-    number: int
+    id: str
     release: str
     folder: Path
-    pid: int
+    since: str
     address: Address
 
 
@@ -71,8 +71,11 @@ class Backend(Protocol):
     def serving(self) -> Serving | None:
         """What answers now, asked from the running thing; None when nothing was put into service."""
 
+    def agrees(self, release: Path) -> bool:
+        """Whether this release serves, and nothing is left of a switch that was cut short."""
+
     def up(self, release: Path) -> None:
-        """Serve this release, if it does not already. Raises StepFailed."""
+        """Serve this release, and nothing else, if it is not so already. Raises StepFailed."""
 
     def down(self) -> list[str]:
         """Stop everything; returns what was stopped."""

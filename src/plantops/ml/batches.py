@@ -105,6 +105,17 @@ def model_input(pixels: torch.Tensor, mean: torch.Tensor, std: torch.Tensor, lig
     return torch.addcmul(offset, pixels.float(), gain).permute(0, 3, 1, 2)
 
 
+def smaller(images: torch.Tensor) -> torch.Tensor:
+    """The model's input at three quarters of its side (a multiple of 32), for early epochs at half the cost.
+
+    What is learned there serves the full size: Touvron et al. 2019, "Fixing the train-test resolution discrepancy".
+    """
+    side = max(32, round(images.shape[-1] * 0.75 / 32) * 32)
+    if side >= images.shape[-1]:
+        return images
+    return torch.nn.functional.interpolate(images, (side, side), mode="bilinear", antialias=True)
+
+
 def _as_is(batch: Batch) -> Batch:
     return batch
 

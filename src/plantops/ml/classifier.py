@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from plantops.ml.batches import Batch, Light, model_input
+from plantops.ml.batches import Batch, Light, model_input, smaller
 from plantops.ml.frameworks import lightning, torch
 from plantops.ml.params import Params
 from plantops.ml.scores import accuracy, confusion, macro_f1
@@ -41,8 +41,9 @@ class Tally:
 class Classifier(lightning.LightningModule):  # type: ignore[misc]
     """Learns photos (uint8 (n, size, size, 3)) and class numbers with AdamW and a one-cycle learning rate."""
 
-    def __init__(self, network: torch.nn.Module, spec: Preprocessing, params: Params) -> None:
+    def __init__(self, network: torch.nn.Module, spec: Preprocessing, params: Params, small_epochs: int = 0) -> None:
         super().__init__()
+        self.small_epochs = small_epochs
         self.network = network
         self.params = params
         self.classes = network.num_classes
@@ -56,7 +57,8 @@ class Classifier(lightning.LightningModule):  # type: ignore[misc]
     def training_step(self, batch: Batch, _index: int) -> torch.Tensor:
         """Learn from a batch, in another light each time."""
         pixels, labels = batch
-        logits = self.network(model_input(pixels, self.mean, self.std, Light.draw(pixels, self.dice)))
+        images = model_input(pixels, self.mean, self.std, Light.draw(pixels, self.dice))
+        logits = self.network(smaller(images) if self.current_epoch < self.small_epochs else images)
         loss = self.learn(logits, labels)
         self.tallies["train"].add(loss.detach(), logits.detach(), labels)
         return loss
@@ -83,7 +85,7 @@ class Classifier(lightning.LightningModule):  # type: ignore[misc]
     def configure_optimizers(self) -> Any:
         """AdamW under one cycle of the learning rate over all steps."""
         train = self.params.train
-        optimiser = torch.optim.AdamW(self.network.parameters(), train.lr, weight_decay=train.weight_decay)
+        optimiser = torch.optim.AdamW(self.network.parameters(), train.lr, weight_decay=train.weight_decay, fused=True)
         steps = int(self.trainer.estimated_stepping_batches)
         cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, train.lr, total_steps=steps + 1)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}

@@ -23,7 +23,8 @@ from plantops.ml import predictions, stage
 from plantops.ml.prepared import Photo, Prepared
 from plantops.ml.runtime import answers
 from plantops.ml.stage import plain
-from plantops.preprocess import NotAPhoto, Preprocessing, decode
+from plantops.photo import NotAPhoto, decode
+from plantops.preprocess import Preprocessing
 
 
 def main() -> None:

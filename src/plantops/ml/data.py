@@ -23,7 +23,8 @@ from plantops.ml.params import Params, load
 from plantops.ml.prepared import GOLDEN, GREY, IMAGES, INDEX, META, SPLITS, Meta, Photo, digest, write_index
 from plantops.ml.stage import plain
 from plantops.ml.survey import Survey, check_unmoved, survey
-from plantops.preprocess import NotAPhoto, Preprocessing, is_drawn, open_photo, pixels
+from plantops.photo import NotAPhoto, is_drawn, open_photo, pixels
+from plantops.preprocess import Preprocessing
 
 FILTER, TURN = "bilinear", True
 GOLDEN_PHOTOS = 12

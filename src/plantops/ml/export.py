@@ -21,7 +21,8 @@ from plantops.ml.onnxfile import write_onnx
 from plantops.ml.prepared import GOLDEN as ORIGINALS
 from plantops.ml.prepared import SPLITS, Prepared
 from plantops.ml.runtime import answers
-from plantops.preprocess import Preprocessing, decode
+from plantops.photo import decode
+from plantops.preprocess import Preprocessing
 
 PARITY = 1e-4
 _CHECKED = 64

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from plantops.preprocess import FILTERS, FITS, Preprocessing, decode
+from plantops.photo import decode
+from plantops.preprocess import FILTERS, FITS, Preprocessing
 
 PHOTOS = 16
 _ORIENTATION = 0x0112

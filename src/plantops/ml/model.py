@@ -16,7 +16,8 @@ from plantops.errors import StepFailed
 from plantops.ml.files import CHECKPOINT, CHECKPOINT_FOLDER, CHECKPOINT_INFO
 from plantops.ml.frameworks import timm, torch
 from plantops.ml.scores import softmax
-from plantops.preprocess import Preprocessing, normalise, table
+from plantops.photo import normalise, table
+from plantops.preprocess import Preprocessing
 
 _BATCH = 64
 
@@ -43,6 +44,11 @@ class Info:
         return cls(**{**values, "classes": tuple(values["classes"]), "preprocessing": spec})
 
 
+def takes_one_size(backbone: str) -> bool:
+    """Whether the network is made for one size of input, as transformers are."""
+    return bool(getattr(timm.get_pretrained_cfg(backbone), "fixed_input_size", False))
+
+
 def make(backbone: str, classes: int, size: int, pretrained: bool = False) -> torch.nn.Module:
     """A network for ``classes`` classes and photos of ``size`` pixels, in channels-last memory.
 
@@ -54,8 +60,7 @@ def make(backbone: str, classes: int, size: int, pretrained: bool = False) -> to
         raise StepFailed(
             f"params.yaml: timm knows no model.backbone `{backbone}`", f"one of: {', '.join(close) or 'resnet10t'}"
         )
-    fixed = bool(getattr(timm.get_pretrained_cfg(backbone), "fixed_input_size", False))
-    options = {"img_size": size} if fixed else {}
+    options = {"img_size": size} if takes_one_size(backbone) else {}
     network = _create(backbone, pretrained, num_classes=classes, **options)
     return network.to(memory_format=torch.channels_last)
 

@@ -60,6 +60,7 @@ class Train:
     weight_decay: float
     label_smoothing: float
     patience: int
+    small_epochs: int
     precision: str
     accelerator: str
 
@@ -149,6 +150,7 @@ def _check(params: Params) -> None:
         ("train.weight_decay", train.weight_decay >= 0, "0 or more"),
         ("train.label_smoothing", 0 <= train.label_smoothing < 1, "from 0 to less than 1"),
         ("train.patience", train.patience >= 1, "1 or more"),
+        ("train.small_epochs", train.small_epochs >= 0, "0 or more"),
         ("train.precision", train.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
         ("train.accelerator", train.accelerator in ACCELERATORS, f"one of {', '.join(ACCELERATORS)}"),
     ]

@@ -9,7 +9,8 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from plantops.ml.scores import softmax
-from plantops.preprocess import Preprocessing, normalise, table
+from plantops.photo import normalise, table
+from plantops.preprocess import Preprocessing
 
 INPUT, OUTPUT = "image", "logits"
 _BATCH = 64

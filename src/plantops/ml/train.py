@@ -24,7 +24,7 @@ from plantops.ml.files import (
     write_json,
 )
 from plantops.ml.frameworks import lightning, torch
-from plantops.ml.model import Info, make, normalisation
+from plantops.ml.model import Info, make, normalisation, takes_one_size
 from plantops.ml.params import Params, load
 from plantops.ml.prepared import Prepared
 
@@ -61,7 +61,8 @@ def _model(params: Params, prepared: Prepared) -> tuple[Classifier, Info]:
         sample_data=meta.sample_data,
         data_digest=meta.digest,
     )
-    return Classifier(network, info.preprocessing, params), info
+    small_epochs = 0 if takes_one_size(model.backbone) else params.train.small_epochs
+    return Classifier(network, info.preprocessing, params, small_epochs), info
 
 
 def _fit(trainer: Any, classifier: Classifier, params: Params, prepared: Prepared) -> None:

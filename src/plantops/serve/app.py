@@ -9,7 +9,7 @@ from fastapi import FastAPI, HTTPException, Query, Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from plantops.preprocess import NotAPhoto
+from plantops.photo import NotAPhoto
 from plantops.serve.schema import Batch, BatchError, BatchItem, Classes, Health, ModelDetails, Prediction, Problem
 from plantops.serve.service import Service, model_info
 from plantops.serve.uploads import Upload, photos

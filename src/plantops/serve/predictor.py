@@ -12,7 +12,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from plantops.bundle import GOLDEN_TOLERANCE, BadBundle, Bundle, Golden, Manifest, worst_difference
-from plantops.preprocess import decode, normalise, table
+from plantops.photo import decode, normalise, table
 
 RELEASE = "release.json"
 

@@ -75,9 +75,13 @@ def ping(uri: str, experiment: str, artifacts: Path) -> None:
 
 
 def _ping_sqlite(path: Path, experiment: str, artifacts: Path) -> None:
+    for folder in (path.parent, artifacts):
+        there = next(one for one in (folder, *folder.parents) if one.exists())
+        if not (there.is_dir() and os.access(there, os.W_OK)):
+            raise Away(f"MLflow's folder {folder} cannot be written", f"ls -ld {there}")
+    if not path.exists():
+        return
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        artifacts.mkdir(parents=True, exist_ok=True)
         with closing(sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None)) as database:
             database.execute("BEGIN IMMEDIATE")
             place = _artifact_place(database, experiment)
@@ -85,6 +89,17 @@ def _ping_sqlite(path: Path, experiment: str, artifacts: Path) -> None:
     except (OSError, sqlite3.Error) as error:
         raise Away(f"MLflow's database {path} cannot be written: {error}", f"look at {path.parent}") from None
     check_place(experiment, place, artifacts)
+
+
+def prepare(uri: str, artifacts: Path) -> None:
+    """Make the folders that a database file and its artifacts need. Raises Away."""
+    if not uri.startswith(_SQLITE):
+        return
+    try:
+        Path(uri.removeprefix(_SQLITE)).parent.mkdir(parents=True, exist_ok=True)
+        artifacts.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Away(f"MLflow's folder cannot be made: {error}", f"look at {artifacts.parent}") from None
 
 
 def _artifact_place(database: sqlite3.Connection, experiment: str) -> str | None:

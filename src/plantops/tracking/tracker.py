@@ -182,6 +182,7 @@ class Tracker:
 
         with self._lock:
             if self._known_client is None:
+                reach.prepare(self.uri, self.artifacts)
                 self._known_client = MlflowClient(self.uri, self.uri)
             return self._known_client
 

@@ -1,0 +1,250 @@
+"""The compose backend: a second container beside the first, traffic moved by HAProxy, and then the first one goes.
+
+In the steady state the service has one container, and docker/.env names its image: so whatever compose does when
+it is typed by hand, or after a reboot, serves the release in service.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from plantops import process
+from plantops.config import Config
+from plantops.deploy import image, ports, probe
+from plantops.deploy.address import Address, reached
+from plantops.deploy.compose import engine
+from plantops.deploy.compose.engine import Container
+from plantops.deploy.compose.gateway import Gateway
+from plantops.deploy.compose.stack import API, GATEWAY, Stack
+from plantops.deploy.protocol import Serving, Trial
+from plantops.errors import SetupError, StepFailed
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+_GATEWAY_S = 20.0
+
+
+class Compose:
+    """The Docker stack of one project."""
+
+    name = "compose"
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._stack = Stack(config)
+        self._gateway = Gateway(self._stack.socket_folder / "admin.sock")
+        self._old: Container | None = None
+
+    @cached_property
+    def _engine(self) -> DockerClient:
+        return engine.client()
+
+    @property
+    def public(self) -> Address:
+        """Where clients on this machine reach the API."""
+        return reached(self._config.deploy.bind, self._config.deploy.port)
+
+    @property
+    def url(self) -> str:
+        """Where clients on this machine reach the API, as a URL."""
+        return self.public.url
+
+    def preflight(self) -> None:
+        """Raises SetupError when the engine, Compose, the port or the disk would stop a deployment."""
+        engine.check(self._engine, self._config.root, self._stack.name)
+        bind = self._config.grafana.bind
+        if self._config.grafana.enabled and bind != "127.0.0.1" and not os.environ.get("GRAFANA_PASSWORD"):
+            raise SetupError(f"grafana.bind is {bind}, and no password is set", "export GRAFANA_PASSWORD=…")
+        if self._containers(GATEWAY):
+            return
+        if obstacle := ports.obstacle(self._config.deploy.bind, self._config.deploy.port):
+            raise SetupError(obstacle, "stop it, or set deploy.port in config.yaml")
+
+    def build(self, release: Path, say: Callable[[str], None]) -> str:
+        """Build the release's image. Raises StepFailed with the builder's last lines."""
+        return image.build(self._engine, self._config, release, say)
+
+    def start(self, release: Path) -> Trial:
+        """Start a container beside the one that serves, healthy by its own door. Raises StepFailed."""
+        name, tag = image.release_of(release), self._tag(release)
+        self._old = self._survivor()
+        known = {one.id for one in self._containers(API)}
+        if self._gateway.answers():
+            self._gateway.hold_newcomers()
+        self._stack.add_api(tag, len(known) + 1)
+        made = next((one for one in self._containers(API) if one.id not in known), None)
+        if made is None:
+            raise StepFailed("docker compose started no new container", "docker compose ps")
+        try:
+            said = probe.wait_healthy(made.door, self._config.deploy.start_timeout_s, lambda: self._still_there(made))
+        except (StepFailed, KeyboardInterrupt) as error:
+            lines = "".join(f"\n    {line}" for line in engine.last_lines(self._engine, made))
+            self._remove(made)
+            if isinstance(error, StepFailed):
+                raise StepFailed(error.message + lines, error.hint) from None
+            raise
+        return Trial(made.id, name, release, str(said["since"]), made.door)
+
+    def try_golden(self, trial: Trial) -> float:
+        """The largest difference of the trial's golden answers. Raises StepFailed."""
+        return probe.golden(trial.address, trial.folder)
+
+    def switch(self, trial: Trial) -> None:
+        """Open HAProxy to the trial and drain the old one to its last request; it stands by."""
+        made = self._container(trial)
+        self._have_gateway(made.image)
+        self._gateway.open(made.inside)
+        self._gateway.only(made.inside, self._config.serve.request_timeout_s)
+        probe.prove(self.public, trial)
+
+    def back(self) -> None:
+        """The old container takes the traffic again; where there was none, everything stops."""
+        if self._old is None:
+            self.down()
+            return
+        self._gateway.open(self._old.inside)
+        self._gateway.only(self._old.inside, self._config.serve.request_timeout_s)
+        self._keep_only(self._old)
+
+    def settle(self) -> None:
+        """Let go of every container but the one with the traffic; the views of it follow: docker/.env, `latest`."""
+        current = self._survivor()
+        if current is None:
+            raise StepFailed("no container of the API has the traffic", "plantops up")
+        self._keep_only(current)
+        self._stack.write(current.image)
+        image.make_latest(self._engine, current.image)
+        self._stack.start_others(current.image)
+
+    def abandon(self, trial: Trial) -> None:
+        """End a trial; where it has the traffic already, take that back first."""
+        made = self._container(trial)
+        if self._old is not None and self._gateway.answers() and self._survivor() == made:
+            self.back()
+            return
+        self._remove(made)
+        if self._gateway.answers():
+            self._gateway.open_all()
+
+    def serving(self) -> Serving | None:
+        """What answers on the public port, as it says itself."""
+        if not self._containers(GATEWAY) and not self._containers(API):
+            return None
+        return probe.serving(self.public)
+
+    def agrees(self, release: Path) -> bool:
+        """Whether one container of this release has the traffic, and everything beside it says so."""
+        running = self._containers(API)
+        slots = self._gateway.slots() if self._gateway.answers() else []
+        return (
+            len(running) == 1
+            and running[0].running
+            and running[0].image == self._tag(release)
+            and [slot.address for slot in slots if slot.up] == [running[0].inside]
+            and not any(slot.held for slot in slots)
+            and self._stack.written(running[0].image)
+        )
+
+    def up(self, release: Path) -> None:
+        """Serve this release, and nothing else."""
+        tag = self._tag(release)
+        if self.agrees(release):
+            self._stack.start_others(tag)
+            return
+        self.preflight()
+        if not image.exists(self._engine, tag):
+            self.build(release, lambda _: None)
+        there = [one for one in self._containers(API) if one.running and one.image == tag]
+        if there and probe.answers(there[-1].door):
+            self._have_gateway(tag)
+            self._gateway.open(there[-1].inside)
+            self._gateway.only(there[-1].inside, self._config.serve.request_timeout_s)
+        else:
+            trial = self.start(release)
+            try:
+                self.try_golden(trial)
+                self.switch(trial)
+            except (StepFailed, KeyboardInterrupt):
+                self.abandon(trial)
+                raise
+        self.settle()
+
+    def down(self) -> list[str]:
+        """Stop the stack; volumes stay."""
+        running = self._services()
+        if not running:
+            return []
+        current = self._survivor()
+        self._stack.down(current.image if current else image.latest(self._config))
+        return [f"{name} ({self.url})" if name == API else name for name in running]
+
+    def watch(self, seconds: float) -> None:
+        """Look at the public port for that long. Raises StepFailed when what it says or does is wrong."""
+        probe.watch(self.public, seconds)
+
+    def _tag(self, release: Path) -> str:
+        return image.tag(self._config, image.release_of(release))
+
+    def _containers(self, service: str) -> list[Container]:
+        return engine.containers(self._engine, self._stack.name, service)
+
+    def _services(self) -> list[str]:
+        return [name for name in (API, GATEWAY, "mlflow", "prometheus", "grafana") if self._containers(name)]
+
+    def _container(self, trial: Trial) -> Container:
+        found = next((one for one in self._containers(API) if one.id == trial.id), None)
+        if found is None:
+            raise StepFailed(f"the container of {trial.release} is gone", "docker ps -a")
+        return found
+
+    def _survivor(self) -> Container | None:
+        """The container that has the traffic; without HAProxy, the one that runs longest."""
+        running = [one for one in self._containers(API) if one.running]
+        if self._gateway.answers():
+            up = [slot.address for slot in self._gateway.slots() if slot.up]
+            running = [one for one in running if one.inside in up]
+        return running[0] if running else None
+
+    def _keep_only(self, current: Container) -> None:
+        for one in self._containers(API):
+            if one.id != current.id:
+                self._remove(one)
+        if self._gateway.answers():
+            self._gateway.forget_all_but(current.inside)
+            self._gateway.open_all()
+
+    def _remove(self, one: Container) -> None:
+        engine.remove(self._engine, one)
+
+    def _still_there(self, made: Container) -> None:
+        now = next((one for one in self._containers(API) if one.id == made.id), None)
+        if now is None or not now.running or now.restarts:
+            raise StepFailed("the new container ended while starting")
+
+    def _have_gateway(self, tag: str) -> None:
+        """HAProxy runs and answers. Raises StepFailed."""
+        if self._gateway.answers():
+            return
+        self._stack.start_gateway(tag)
+        if not process.wait_until(self._gateway.answers, _GATEWAY_S):
+            lines = [line for one in self._containers(GATEWAY) for line in engine.last_lines(self._engine, one)]
+            raise StepFailed("HAProxy did not start:" + "".join(f"\n    {line}" for line in lines), "plantops up")
+
+
+def connect(config: Config) -> Compose:
+    """The Docker stack of a project."""
+    return Compose(config)
+
+
+def available(config: Config) -> bool:
+    """Whether an engine with Compose answers here."""
+    try:
+        engine.check(engine.client(), config.root, Stack(config).name)
+    except SetupError:
+        return False
+    return True

@@ -1,0 +1,125 @@
+"""The Docker engine through its SDK: is it there, which containers serve the API, and what they said last."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from plantops import process
+from plantops.deploy.address import Address
+from plantops.errors import SetupError, StepFailed
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+_PROJECT, _SERVICE = "com.docker.compose.project", "com.docker.compose.service"
+_PLACE = "com.docker.compose.project.working_dir"
+_MIN_FREE_GB = 1.0
+
+
+@dataclass(frozen=True)
+class Container:
+    """A container of the API. ``inside``: its address on the stack's network; ``door``: where the host reaches it."""
+
+    id: str
+    image: str
+    running: bool
+    restarts: int
+    inside: str
+    door: Address
+
+
+def client() -> DockerClient:
+    """The engine that DOCKER_HOST or the default socket names. Raises SetupError with what helps."""
+    import docker
+    from docker.errors import DockerException
+
+    if shutil.which("docker", path=process.environment()["PATH"]) is None:
+        raise SetupError("Docker is not installed (deploy.backend is compose)", "docs.docker.com/engine/install")
+    try:
+        found = docker.from_env(timeout=120)
+        found.ping()
+    except (DockerException, OSError) as error:
+        said = str(error)
+        if "Permission" in said or "permission" in said:
+            raise SetupError(
+                "no permission on the Docker engine's socket", "sudo usermod -aG docker $USER, then log in again"
+            ) from None
+        raise SetupError(
+            f"the Docker engine does not answer: {said.splitlines()[0][:200]}", "sudo systemctl start docker"
+        ) from None
+    return found
+
+
+def check(found: DockerClient, root: Path, name: str) -> None:
+    """Raise SetupError when Compose is missing, the disk is full, or another project has our name."""
+    answer = process.capture(["docker", "compose", "version", "--short"], root)
+    if not answer.ok:
+        raise SetupError("Docker's Compose plugin (v2) is missing", "docs.docker.com/compose/install/linux")
+    place = Path(found.info().get("DockerRootDir", "/var/lib/docker"))
+    if place.is_dir():
+        free = shutil.disk_usage(place).free / 1e9
+        if free < _MIN_FREE_GB:
+            raise SetupError(f"{free:.1f} GB free in {place}, where Docker keeps its images", "docker system df")
+    ours = str((root / "docker").resolve())
+    for one in found.containers.list(all=True, filters={"label": f"{_PROJECT}={name}"}, ignore_removed=True):
+        where = one.labels.get(_PLACE, ours)
+        if Path(where).resolve() != Path(ours):
+            raise SetupError(
+                f"a compose project named {name} runs from {where} already",
+                "give this one another project: in config.yaml",
+            )
+
+
+def containers(found: DockerClient, name: str, service: str) -> list[Container]:
+    """The containers of a service, oldest first, stopped ones included."""
+    labels = {"label": [f"{_PROJECT}={name}", f"{_SERVICE}={service}", "com.docker.compose.oneoff=False"]}
+    with speaking():
+        listed = found.containers.list(all=True, filters=labels, ignore_removed=True)
+    return [_container(one) for one in sorted(listed, key=lambda one: one.attrs["Created"])]
+
+
+def last_lines(found: DockerClient, container: Container, count: int = 15) -> list[str]:
+    """What a container said last."""
+    with speaking():
+        text: bytes = found.containers.get(container.id).logs(tail=count)
+    return text.decode(errors="replace").splitlines()
+
+
+def remove(found: DockerClient, container: Container, patience: int = 60) -> None:
+    """Stop a container, which answers what it has first, and remove it; gone already is as good."""
+    from docker.errors import NotFound
+
+    with speaking():
+        try:
+            one = found.containers.get(container.id)
+            one.stop(timeout=patience)
+            one.remove(force=True)
+        except NotFound:
+            return
+
+
+@contextmanager
+def speaking() -> Iterator[None]:
+    """Turn the SDK's errors into StepFailed."""
+    import docker.errors
+    import requests
+
+    try:
+        yield
+    except (docker.errors.DockerException, requests.RequestException) as error:
+        raise StepFailed(f"the Docker engine said: {str(error)[:500]}", "plantops doctor") from None
+
+
+def _container(one: Any) -> Container:
+    networks = one.attrs["NetworkSettings"]["Networks"].values()
+    inside = next((net["IPAddress"] for net in networks if net.get("IPAddress")), "")
+    published = (one.attrs["NetworkSettings"]["Ports"] or {}).get("8000/tcp") or [{}]
+    door = Address("127.0.0.1", int(published[0].get("HostPort") or 0))
+    return Container(
+        one.id, one.attrs["Config"]["Image"], one.status == "running", one.attrs["RestartCount"], inside, door
+    )

@@ -1,0 +1,148 @@
+"""`docker compose` for one project: the environment file that names the release, and the verbs typed for us."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Callable, Mapping
+from importlib import metadata
+
+from plantops import process
+from plantops.config import Config
+from plantops.errors import SetupError, StepFailed
+
+API, GATEWAY = "plant-disease-api", "haproxy"
+_DEFINING = {".yml", ".yaml", ".json", ".cfg", ".mlflow"}
+
+
+class Stack:
+    """The compose file in ``docker/`` with the settings of config.yaml."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._folder = config.root / "docker"
+        self.file = self._folder / "docker-compose.yml"
+        self.env_file = self._folder / ".env"
+        self.socket_folder = config.state / "haproxy"
+        self._digest_file = config.state / "stack.sha256"
+
+    @property
+    def name(self) -> str:
+        """The compose project: config.yaml's ``project``, in the letters that compose allows."""
+        return re.sub(r"[^a-z0-9_-]+", "-", self._config.project.lower()).strip("-_") or "plantops"
+
+    @property
+    def others(self) -> list[str]:
+        """The services beside the API that are wanted."""
+        config = self._config
+        ours = config.mlflow.tracking_uri.startswith("sqlite:")  # else a server has the pages
+        wanted = {
+            "mlflow": config.docker.mlflow and ours,
+            "prometheus": config.prometheus.enabled,
+            "grafana": config.grafana.enabled,
+        }
+        return [name for name, there in wanted.items() if there]
+
+    def environment(self, image: str) -> dict[str, str]:
+        """What the compose file asks for, with ``image`` as the API's."""
+        config = self._config
+        profiles = {"mlflow": "mlflow", "prometheus": "monitoring", "grafana": "grafana"}
+        database = config.mlflow.tracking_uri.removeprefix("sqlite:///")
+        serve = {name: getattr(config.serve, name) for name in config.serve.__dataclass_fields__}
+        values: dict[str, object] = {
+            "PLANTOPS_PROJECT": self.name,
+            "PLANTOPS_IMAGE": image,
+            "PLANTOPS_ROOT": config.root.resolve(),
+            "PLANTOPS_UID": os.getuid(),
+            "PLANTOPS_GID": os.getgid(),
+            "PLANTOPS_BIND": config.deploy.bind,
+            "PLANTOPS_PORT": config.deploy.port,
+            "PLANTOPS_API_MEMORY": config.docker.api_memory,
+            "PLANTOPS_KEEP_ALIVE_S": f"{config.deploy.keep_alive_s:g}",
+            "PLANTOPS_MLFLOW_PORT": config.mlflow.ui_port,
+            "PLANTOPS_MLFLOW_DB": (config.root / database).resolve(),
+            "PLANTOPS_PROMETHEUS_PORT": config.prometheus.port,
+            "PLANTOPS_GRAFANA_BIND": config.grafana.bind,
+            "PLANTOPS_GRAFANA_PORT": config.grafana.port,
+            "MLFLOW_VERSION": metadata.version("mlflow"),
+            "COMPOSE_PROFILES": ",".join(profiles[one] for one in self.others),
+            **{f"PLANTOPS_{name.upper()}": f"{value:g}" for name, value in serve.items()},
+        }
+        return {name: str(value) for name, value in values.items()}
+
+    def write(self, image: str) -> None:
+        """Name ``image`` in docker/.env, so that compose typed by hand serves it. It appears whole or not at all."""
+        text = "# Written by plantops: the release in service, and config.yaml's settings.\n" + "".join(
+            f"{name}={_quoted(value)}\n" for name, value in self.environment(image).items()
+        )
+        fresh = self.env_file.with_name(".env.new")
+        fresh.write_text(text, encoding="utf-8")
+        os.replace(fresh, self.env_file)
+
+    def written(self, image: str) -> bool:
+        """Whether docker/.env names ``image``."""
+        line = f"PLANTOPS_IMAGE={_quoted(image)}\n"
+        return self.env_file.is_file() and line in self.env_file.read_text(encoding="utf-8")
+
+    def add_api(self, image: str, count: int) -> None:
+        """Have ``count`` containers of the API, the new ones of ``image``; those that run are left alone."""
+        self._compose("up", "-d", "--no-deps", "--no-recreate", "--scale", f"{API}={count}", API, image=image)
+
+    def start_gateway(self, image: str) -> None:
+        """Start HAProxy, or make it anew where its definition changed."""
+        self.socket_folder.mkdir(parents=True, exist_ok=True)
+        self.socket_folder.chmod(0o700)
+        self._compose("up", "-d", "--no-deps", GATEWAY, image=image)
+
+    def start_others(self, image: str, say: Callable[[str], None] = lambda _: None) -> None:
+        """Start MLflow, Prometheus and Grafana as wanted; those whose definition did not change are not touched."""
+        digest = self._digest(image)
+        if self._digest_file.is_file() and self._digest_file.read_text() == digest:
+            return
+        if self.others:
+            (self._config.root / "mlruns" / "artifacts").mkdir(parents=True, exist_ok=True)
+            self._compose("up", "-d", "--no-deps", *self.others, image=image, say=say)
+        self._digest_file.write_text(digest)
+
+    def restart(self, image: str) -> None:
+        """Restart all services."""
+        self._compose("restart", image=image)
+
+    def down(self, image: str) -> None:
+        """Stop and remove the containers and the network; volumes stay."""
+        self._digest_file.unlink(missing_ok=True)
+        self._compose("--profile", "*", "down", "--remove-orphans", image=image)
+
+    def logs_argv(self, service: str, follow: bool) -> list[str]:
+        """The command that shows a service's log."""
+        return [*self._argv(), "logs", *(["--follow"] if follow else []), service]
+
+    def _digest(self, image: str) -> str:
+        """Of all that defines the services beside the API."""
+        files = [self.file, *sorted(one for one in self._folder.rglob("*") if one.suffix in _DEFINING)]
+        text = [path.read_bytes() for path in files if path.is_file()]
+        settings = {**self.environment(image), "PLANTOPS_IMAGE": ""}
+        return hashlib.sha256(b"\0".join([*text, repr(settings).encode()])).hexdigest()
+
+    def _argv(self) -> list[str]:
+        return ["docker", "compose", "-f", str(self.file)]
+
+    def _compose(self, *words: str, image: str, say: Callable[[str], None] = lambda _: None) -> None:
+        """Run compose; raises StepFailed with its last lines."""
+        if not self.file.is_file():
+            raise SetupError(f"{self.file} is missing", "plantops init (it writes what is missing)")
+        try:
+            process.stream([*self._argv(), *words], self._config.root, say, self._variables(image))
+        except process.Failed as failed:
+            raise StepFailed(f"docker compose {words[0]} failed: {failed.message}", "docker compose ps") from None
+
+    def _variables(self, image: str) -> Mapping[str, str]:
+        # Also in the environment: the file names the release in service, and this may be another one.
+        return {**self.environment(image), "COMPOSE_PROGRESS": "plain", "COMPOSE_ANSI": "never"}
+
+
+def _quoted(value: str) -> str:
+    """As compose reads it literally: in single quotes (docs.docker.com/compose, "Interpolation")."""
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"

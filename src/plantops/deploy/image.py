@@ -1,0 +1,201 @@
+"""The image of a release: Python, the locked packages, the code that serves, and in a last small layer the bundle.
+
+The Dockerfile is the project's own, and builds the same by hand (``docker build -f docker/Dockerfile.inference .``).
+Here it gets a context of just the files it needs, made in memory, so nothing else of the project can get in.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import tarfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from plantops import code
+from plantops.bundle import GOLDEN, MANIFEST, MODEL, BadBundle, Bundle
+from plantops.config import Config
+from plantops.deploy.sdk import speaking
+from plantops.errors import SetupError, StepFailed
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+DOCKERFILE, PACKAGES = "docker/Dockerfile.inference", "docker/requirements.lock"
+CODE, BUNDLE = "docker/app/plantops", "models/production"
+_RELEASE = "release.json"
+_SERVED = (MODEL, MANIFEST, GOLDEN, _RELEASE)
+_LATEST = "latest"
+_SHOWN_LINES = 15
+_SILENCE_S = 600
+
+
+def release_of(folder: Path) -> str:
+    """The id of the release in a folder, as the API will say it. Raises StepFailed when there is none."""
+    try:
+        if (folder / _RELEASE).exists():
+            return str(json.loads((folder / _RELEASE).read_text())["release"])
+        return str(json.loads((folder / MANIFEST).read_text())["digest"])[:12]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StepFailed(f"{folder} holds no release: {type(error).__name__}: {error}") from None
+
+
+def tag(config: Config, release: str) -> str:
+    """What the image of a release is called."""
+    return f"{config.docker.image}:{release}"
+
+
+def latest(config: Config) -> str:
+    """What the image of the release in service is called besides."""
+    return tag(config, _LATEST)
+
+
+def build(client: DockerClient, config: Config, release_folder: Path, say: Callable[[str], None]) -> str:
+    """Build a release's image, each line of the builder's log to ``say`` as it comes; returns a sentence.
+
+    Only the last layer is the model's, the engine keeps the others. Raises StepFailed with the builder's last lines,
+    SetupError when the project lacks the files to build from.
+    """
+    name, began = tag(config, release_of(release_folder)), time.monotonic()
+    context, labels = _context(config.root, release_folder), _labels(release_folder)
+    last: deque[str] = deque(maxlen=_SHOWN_LINES)
+    with speaking():
+        answer = client.api.build(
+            fileobj=context, custom_context=True, dockerfile=DOCKERFILE, tag=name, labels=labels,
+            rm=True, forcerm=True, decode=True, timeout=_SILENCE_S,
+        )  # fmt: skip
+        for line in _lines(answer, last):
+            last.append(line)
+            say(line)
+        size = client.images.get(name).attrs["Size"]
+    return f"image {name}, {time.monotonic() - began:.1f} s, {size / 1e6:.0f} MB"
+
+
+def exists(client: DockerClient, name: str) -> bool:
+    """Whether the engine has the image."""
+    from docker.errors import ImageNotFound
+
+    with speaking():
+        try:
+            client.images.get(name)
+        except ImageNotFound:
+            return False
+    return True
+
+
+def make_latest(client: DockerClient, name: str) -> None:
+    """Have ``:latest`` name this image. Raises StepFailed."""
+    with speaking():
+        client.images.get(name).tag(name.rpartition(":")[0], _LATEST)
+
+
+def present(client: DockerClient, config: Config) -> set[str]:
+    """The releases whose image the engine has."""
+    prefix = tag(config, "")
+    with speaking():
+        names = [one for image in client.images.list(name=config.docker.image) for one in image.tags]
+    return {one.removeprefix(prefix) for one in names if one.startswith(prefix)} - {_LATEST}
+
+
+def remove(client: DockerClient, name: str) -> None:
+    """Remove an image; gone already is as good. Raises StepFailed when a container uses it."""
+    from docker.errors import ImageNotFound
+
+    with speaking():
+        try:
+            client.images.remove(name)
+        except ImageNotFound:
+            return
+
+
+def write_code(root: Path) -> None:
+    """Put the code that serves into docker/app/, for builds by hand in a project without plantops' source.
+
+    In a clone of plantops the source itself is built from. The folder appears whole or not at all.
+    """
+    if (root / "src" / "plantops").is_dir():
+        return
+    target = (root / CODE).parent
+    fresh, aside = target.with_name(".app.new"), target.with_name(".app.old")
+    for folder in (fresh, aside):
+        shutil.rmtree(folder, ignore_errors=True)
+    for path in code.serving_files():
+        (fresh / "plantops" / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(code.PACKAGE / path, fresh / "plantops" / path)
+    if target.exists():
+        target.rename(aside)
+    fresh.rename(target)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _context(root: Path, folder: Path) -> io.BytesIO:
+    """A tar of all that the Dockerfile copies. The same files give the same bytes."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        for name, path in _files(root, folder):
+            if not path.is_file():
+                raise SetupError(f"{path} is missing", "plantops init (it writes what is missing)")
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = path.stat().st_size, 0o644
+            with path.open("rb") as file:
+                tar.addfile(entry, file)
+    packed.seek(0)
+    return packed
+
+
+def _files(root: Path, folder: Path) -> Iterator[tuple[str, Path]]:
+    for name in (DOCKERFILE, PACKAGES):
+        yield name, root / name
+    for path in code.serving_files():
+        yield f"{CODE}/{path}", code.PACKAGE / path
+    served = [folder / name for name in _SERVED if (folder / name).exists()]
+    for path in [*served, *(golden.file for golden in _bundle(folder).golden())]:
+        yield f"{BUNDLE}/{path.relative_to(folder)}", path
+
+
+def _bundle(folder: Path) -> Bundle:
+    try:
+        return Bundle.load(folder)
+    except BadBundle as error:
+        raise StepFailed(f"{folder} cannot be served: {error}", "plantops run --force") from None
+
+
+def _labels(folder: Path) -> dict[str, str]:
+    """Where the image comes from: OCI's annotation keys, and our own. What is not known has no label."""
+    facts = json.loads((folder / _RELEASE).read_text()) if (folder / _RELEASE).exists() else {}
+    release = release_of(folder)
+    known = {
+        "org.opencontainers.image.title": "plant disease API",
+        "org.opencontainers.image.version": release,
+        "org.opencontainers.image.revision": facts.get("commit"),
+        # The release's time, not this moment's: building the same release again is the same image.
+        "org.opencontainers.image.created": facts.get("created"),
+        "org.plantops.release": release,
+        "org.plantops.digest": _bundle(folder).digest,
+        # Of the code alone: it is built in, its settings are flags of the container.
+        "org.plantops.serving-code": code.serving_digest({}),
+        "org.plantops.data": facts.get("fingerprint"),
+        "org.plantops.mlflow-run": (facts.get("mlflow") or {}).get("run"),
+    }
+    return {key: str(value) for key, value in known.items() if value}
+
+
+def _lines(events: Iterable[dict[str, Any]], last: Iterable[str]) -> Iterator[str]:
+    """The builder's log, line by line as it comes. Raises StepFailed with the ``last`` lines on its error."""
+    begun = ""
+    for event in events:
+        if "error" in event:
+            shown = "".join(f"\n    {line}" for line in [*last, *begun.splitlines()])
+            full = "no space left" in event["error"]
+            raise StepFailed(
+                f"the image could not be built: {event['error'].strip()}{shown}",
+                "docker system df, docker builder prune" if full else f"docker build -f {DOCKERFILE} .",
+            )
+        *whole, begun = (begun + event.get("stream", "")).split("\n")
+        yield from (line.rstrip() for line in whole if line.strip())
+    if begun.strip():
+        yield begun.rstrip()

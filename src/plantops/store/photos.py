@@ -1,0 +1,43 @@
+"""Photos seen: a stat signature to md5, folder by folder, so that no photo is hashed twice."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable
+
+from plantops.store.database import Database
+
+Signature = tuple[int, int, int]
+
+
+class Photos(Database):
+    """The tables folder and photo. Paths of folders are relative to the project, those of photos to their folder."""
+
+    def folders(self) -> dict[str, tuple[str, str]]:
+        """folder: (digest of what it holds by stat, DVC's md5 of it)."""
+        return {os.fsdecode(row[0]): (row[1], row[2]) for row in self._db.execute("SELECT * FROM folder")}
+
+    def photos(self, folder: str) -> dict[str, tuple[Signature, str]]:
+        """path: ((size in bytes, mtime in ns, inode), md5)."""
+        rows = self._db.execute(
+            "SELECT path, size, mtime_ns, inode, md5 FROM photo WHERE folder = ?", (os.fsencode(folder),)
+        )
+        return {os.fsdecode(path): ((size, mtime, inode), md5) for path, size, mtime, inode, md5 in rows}
+
+    def remember_folder(
+        self, folder: str, signature: str, md5: str, photos: Iterable[tuple[str, Signature, str]]
+    ) -> None:
+        """Replace what is known of a folder: path, stat signature and md5 of each photo. One transaction."""
+        name = os.fsencode(folder)
+        with self._transaction():
+            self._db.execute("DELETE FROM folder WHERE path = ?", (name,))
+            self._db.execute("INSERT INTO folder VALUES (?,?,?)", (name, signature, md5))
+            self._db.executemany(
+                "INSERT INTO photo VALUES (?,?,?,?,?,?)",
+                [(name, os.fsencode(path), *stat, one) for path, stat, one in photos],
+            )
+
+    def forget_folders(self, folders: Collection[str]) -> None:
+        """Forget folders and the photos in them."""
+        with self._transaction():
+            self._db.executemany("DELETE FROM folder WHERE path = ?", [(os.fsencode(one),) for one in folders])

@@ -1,0 +1,97 @@
+"""Releases, which of them was in service when, and what the views outside show of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from plantops.store.database import Database, now
+
+
+@dataclass(frozen=True)
+class Release:
+    """One accepted model. ``withdrawn`` is when it was rolled back, or None."""
+
+    id: str
+    created: str
+    run: str | None
+    digest: str
+    sample_data: bool
+    mlflow_run: str | None
+    version: int | None
+    withdrawn: str | None
+
+
+class Releases(Database):
+    """The tables release, service and shown."""
+
+    def add_release(self, release: Release) -> None:
+        """Record an accepted model; one that is known already is left as it is."""
+        self._db.execute(
+            "INSERT INTO release VALUES (?,?,?,?,?,?,?,?) ON CONFLICT (id) DO NOTHING",
+            (
+                release.id, release.created, release.run, release.digest, int(release.sample_data),
+                release.mlflow_run, release.version, release.withdrawn,
+            ),
+        )  # fmt: skip
+
+    def set_version(self, release: str, version: int) -> None:
+        """Record the registry version of a release."""
+        self._db.execute("UPDATE release SET version = ? WHERE id = ?", (version, release))
+
+    def release(self, name: str) -> Release | None:
+        """A release by its id, or by an unambiguous beginning of it or of its digest."""
+        found = [one for one in self.releases() if one.id == name] or [
+            one for one in self.releases() if name and (one.id.startswith(name) or one.digest.startswith(name))
+        ]
+        return found[0] if len(found) == 1 else None
+
+    def releases(self) -> list[Release]:
+        """All releases, newest first."""
+        rows = self._db.execute("SELECT * FROM release ORDER BY rowid DESC").fetchall()
+        return [Release(**{**dict(row), "sample_data": bool(row["sample_data"])}) for row in rows]
+
+    def with_digest(self, digest: str) -> Release | None:
+        """The newest release with this bundle digest."""
+        return next((one for one in self.releases() if one.digest == digest), None)
+
+    def put_in_service(self, release: str, code: str, reason: str, withdraw: str | None = None) -> None:
+        """The release that answers from now on, served by ``code`` (its digest). One transaction.
+
+        ``withdraw`` marks the one left as withdrawn.
+        """
+        with self._transaction():
+            self._db.execute(
+                "INSERT INTO service (at, release, code, reason) VALUES (?,?,?,?)", (now(), release, code, reason)
+            )
+            self._db.execute("UPDATE release SET withdrawn = NULL WHERE id = ?", (release,))
+            if withdraw:
+                self._db.execute("UPDATE release SET withdrawn = ? WHERE id = ?", (now(), withdraw))
+
+    def in_service(self) -> Release | None:
+        """The release that the store says is answering: the champion."""
+        row = self._db.execute("SELECT release FROM service ORDER BY number DESC LIMIT 1").fetchone()
+        return self.release(row["release"]) if row else None
+
+    def serving_code(self) -> str:
+        """Digest of the serving code that the release in service was started with, or an empty string."""
+        row = self._db.execute("SELECT code FROM service ORDER BY number DESC LIMIT 1").fetchone()
+        return row["code"] if row else ""
+
+    def previous(self) -> Release | None:
+        """Where a rollback goes: the last other release in service that was not withdrawn."""
+        current = self.in_service()
+        rows = self._db.execute("SELECT release FROM service ORDER BY number DESC").fetchall()
+        for row in rows:
+            one = self.release(row["release"])
+            if one and current and one.id != current.id and not one.withdrawn:
+                return one
+        return None
+
+    def shown(self, view: str) -> str:
+        """What a view outside the store was last made to show, or an empty string."""
+        row = self._db.execute("SELECT value FROM shown WHERE view = ?", (view,)).fetchone()
+        return row["value"] if row else ""
+
+    def set_shown(self, view: str, value: str) -> None:
+        """Record what a view shows now."""
+        self._db.execute("INSERT OR REPLACE INTO shown VALUES (?,?)", (view, value))
