@@ -41,9 +41,13 @@ def examine(start: Path, config_file: Path | None) -> list[Finding]:
     found.append(Finding("config", OK, f"{config.root}"))
     for what, look in _LOOKS.items():
         try:
-            found += list(look(config))
+            for one in look(config):
+                found.append(one)
         except PlantopsError as error:
             found.append(Finding(what, WRONG, error.message, error.hint))
+        except Exception as error:  # noqa: BLE001 - whatever one part does, the others are looked at
+            said = f"cannot be looked at: {type(error).__name__}: {error}"
+            found.append(Finding(what, WRONG, said, "plantops check writes a report when it meets the same"))
     return found
 
 
@@ -78,7 +82,8 @@ def _data(config: Config) -> Iterator[Finding]:
     with Store(config.state, readonly=True) as store:
         loose = scan.loose(config.root, raw, store, remember=False)
     for one in loose:
-        yield Finding("data", WRONG, one.what)
+        said, _, command = one.what.rpartition(": dvc ")
+        yield Finding("data", WRONG, said, f"dvc {command}")
     if not loose:
         yield Finding("data", OK, f"{len(classes)} classes, all under DVC as they are")
 
@@ -106,7 +111,7 @@ def _state(config: Config) -> Iterator[Finding]:
         yield Finding("model", NOTE, "nothing released yet", "plantops run")
         return
     try:
-        Bundle.load(Shelf(config.models).release(current.id))
+        Bundle.load(Shelf(config.models).release(current.id)).golden()
     except BadBundle as error:
         yield Finding("model", WRONG, f"{current.id}: {error}", "plantops rollback, or plantops run --force")
         return
@@ -126,6 +131,9 @@ def _api(config: Config) -> Iterator[Finding]:
         yield Finding("api", WRONG, said, "plantops up")
     else:
         yield Finding("api", OK, f"{running.release} answers on {backend.url}")
+
+
+def _bind(config: Config) -> Iterator[Finding]:
     if not _loopback(config.deploy.bind):
         said = f"the API listens on {config.deploy.bind}: anybody who reaches this machine can ask it"
         yield Finding("bind", NOTE, said, "deploy.bind: 127.0.0.1 in config.yaml")
@@ -146,4 +154,5 @@ _LOOKS: dict[str, Callable[[Config], Iterator[Finding]]] = {
     "mlflow": _mlflow,
     "run": _state,
     "api": _api,
+    "bind": _bind,
 }

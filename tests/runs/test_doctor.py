@@ -1,0 +1,160 @@
+"""`plantops doctor`: what can be wrong is made wrong for real, and comes out with the command that mends it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import sqlite3
+import sys
+from pathlib import Path
+
+from api_client import free_port
+from bundle_factory import make_release
+from conftest import plantops, sh
+from plantops.bundle import Bundle
+from plantops.store import Release, Store, now
+from runs.cheap import CLASSES, RAW, edit, leaves, url
+
+RELEASE = "abc1234-0123456789ab"
+Found = dict[str, list[dict[str, str]]]
+
+
+def doctor(folder: Path) -> Found:
+    """What it finds, by the part looked at. Wrong means exit 2, and a remedy, always."""
+    told = plantops("doctor", "--json", cwd=folder, check=False)
+    assert "Traceback" not in told.stderr
+    found: Found = {}
+    for one in json.loads(told.stdout):
+        found.setdefault(one["what"], []).append(one)
+    wrong = [one for several in found.values() for one in several if one["state"] == "wrong"]
+    assert told.returncode == (2 if wrong else 0), told.stderr
+    assert [one for one in wrong if not one["remedy"]] == []
+    return found
+
+
+def wrong(found: Found, what: str) -> str:
+    """What is wrong with a part, its sentences joined."""
+    return " | ".join(f"{one['says']} -> {one['remedy']}" for one in found[what] if one["state"] == "wrong")
+
+
+def listing(folder: Path) -> list[tuple[str, int]]:
+    return sorted((str(one), one.stat().st_mtime_ns) for one in folder.rglob("*"))
+
+
+def released(folder: Path) -> Path:
+    """A release in service, as the store and the shelf hold it; returns its bundle."""
+    shelved = make_release(folder / "models/releases" / RELEASE)
+    with Store(folder / ".plantops") as store:
+        store.add_release(Release(RELEASE, now(), None, Bundle.load(shelved).digest, True, None, None, None))
+        store.put_in_service(RELEASE, "code", "a test")
+    return shelved
+
+
+def test_a_new_project_is_well_and_nothing_is_left_behind(project: Path) -> None:
+    before = listing(project)
+    found = doctor(project)
+    states = {what: [one["state"] for one in several] for what, several in found.items()}
+    assert states == {
+        "python": ["ok"], "config": ["ok"], "git": ["ok"], "dvc": ["ok"], "remote": ["note"], "data": ["ok"],
+        "disk": ["ok"], "mlflow": ["ok"], "run": ["ok"], "model": ["note"], "api": ["ok"],
+    }  # fmt: skip
+    assert listing(project) == before
+
+
+def test_all_that_is_wrong_is_told_at_once(project: Path) -> None:
+    pepper, potato, tomato = CLASSES
+    leaves(project / RAW / "NewClass", (220, 220, 60), 3)
+    leaves(project / RAW / pepper, (220, 220, 60), 1, seed=9)
+    shutil.rmtree(project / RAW / potato)
+    edit(project / "config.yaml", "min_free_gb: 1.0", "min_free_gb: 1000000")
+    edit(project / "config.yaml", "\n  bind: 127.0.0.1\n  port", "\n  bind: 0.0.0.0\n  port")
+    (project / "mlruns").write_text("in the way")
+    model = released(project) / "model.onnx"
+    model.write_bytes(model.read_bytes()[:-1])
+    port = int(url(project).rpartition(":")[2])
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", port))
+        other.listen()
+        found = doctor(project)
+    data = wrong(found, "data")
+    assert f"NewClass: 3 photos not under DVC -> dvc add '{RAW}/NewClass'" in data
+    assert f"{pepper}: 20 → 21 photos since its dvc add -> dvc add '{RAW}/{pepper}'" in data
+    assert f"{potato}: its photos are not here -> dvc checkout '{RAW}/{potato}.dvc' or dvc pull" in data
+    assert tomato not in data
+    assert "1e+06 wanted -> make room" in wrong(found, "disk")
+    assert "mlruns cannot be written" in wrong(found, "mlflow")
+    assert f"{RELEASE}: {model} is not the file that manifest.json names -> plantops rollback" in wrong(found, "model")
+    assert f"port {port} is taken by process {os.getpid()}" in wrong(found, "api")
+    assert [(one["state"], "anybody" in one["says"]) for one in found["bind"]] == [("note", True)]
+
+
+def test_without_a_commit_and_with_broken_files(project: Path) -> None:
+    shutil.rmtree(project / ".git")
+    sh("git", "init", "-q", cwd=project)
+    (project / "dvc.yaml").write_text("stages: [")
+    (project / "mlruns").mkdir()
+    (project / "mlruns/mlflow.db").write_text("no database at all, whatever its name says")
+    (released(project) / "golden/0.jpg").unlink()
+    found = doctor(project)
+    assert "has no commit yet -> git add . && git commit" in wrong(found, "git")
+    assert "dvc.yaml is broken" in wrong(found, "dvc")
+    assert "mlflow.db cannot be written: file is not a database" in wrong(found, "mlflow")
+    assert "golden photos missing" in wrong(found, "model")
+
+
+def test_a_damaged_memory_is_a_finding_and_the_rest_is_looked_at(project: Path) -> None:
+    (project / ".plantops").mkdir()
+    (project / ".plantops/state.db").write_text("no database at all, whatever its name says")
+    (project / "mlruns").mkdir()
+    edit(
+        project / "config.yaml",
+        "tracking_uri: sqlite:///mlruns/mlflow.db",
+        f"tracking_uri: http://127.0.0.1:{free_port()}",
+    )
+    for name in list(CLASSES)[1:]:
+        shutil.rmtree(project / RAW / name)
+    found = doctor(project)
+    for what in ("run", "api"):
+        assert "state.db cannot be used: file is not a database -> move" in wrong(found, what)
+    assert "does not answer: " in wrong(found, "mlflow")
+    assert f"1 class folders in {RAW}; two are needed -> copy photos" in wrong(found, "data")
+    assert [one["state"] for one in found["git"] + found["dvc"] + found["disk"]] == ["ok"] * 3
+
+
+def test_what_no_one_foresaw_is_a_finding_too(project: Path) -> None:
+    released(project)
+    with sqlite3.connect(project / ".plantops/state.db") as database:
+        database.execute("DROP TABLE run")
+    found = doctor(project)
+    assert "no such table: run" in wrong(found, "run")
+    assert [one["state"] for one in found["data"] + found["mlflow"]] == ["ok", "ok"]
+
+
+def test_a_run_that_died_and_a_release_that_is_not_answering_are_notes(project: Path) -> None:
+    released(project)
+    die = (
+        "import os, sys; from pathlib import Path; from plantops.store import Store;"
+        "Store(Path('.plantops')).begin('by hand', {}, 'f', {}); os._exit(9)"
+    )
+    assert sh(sys.executable, "-c", die, cwd=project, check=False).returncode == 9
+    found = doctor(project)
+    notes = {one["says"]: one["remedy"] for several in found.values() for one in several if one["state"] == "note"}
+    assert [remedy for says, remedy in notes.items() if "died before its end" in says] == ["plantops run"]
+    assert [remedy for says, remedy in notes.items() if "not running" in says] == ["plantops up"]
+    assert f"{RELEASE} in service, its bundle whole" in [one["says"] for one in found["model"]]
+
+
+def test_a_folder_of_mlflow_that_we_may_not_write(project: Path) -> None:
+    """Root may write everywhere: it gives that power up, and the folder away."""
+    (project / "mlruns").mkdir(mode=0o555)
+    plainly: list[str] = []
+    if os.geteuid() == 0:
+        plainly = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+        os.chown(project / "mlruns", 65534, 65534)
+    told = sh(*plainly, sys.executable, "-m", "plantops", "doctor", cwd=project, check=False)
+    assert told.returncode == 2
+    assert f"MLflow's folder {project}/mlruns cannot be written" in told.stdout
+    assert f"try: ls -ld {project}/mlruns" in told.stdout
+    assert "1 thing wrong: mlflow" in told.stderr
