@@ -10,7 +10,10 @@ from plantops.config import CODE, FILE, LOCK, PARAMS, PIPELINE
 from plantops.errors import SetupError
 
 _PACKAGE = Path(__file__).parent
-_TEMPLATES = (FILE, PARAMS, PIPELINE, ".gitignore", ".dvcignore")
+_TEMPLATES = (FILE, PARAMS, PIPELINE, ".gitignore", ".dvcignore", ".dockerignore")
+_DOCKER = "docker"
+# Made on the spot, beside the templates.
+_OWN = (".env", ".env.new", "app")
 # DVC takes an empty lock, and `git add … dvc.lock` works before the first run.
 _EMPTY_LOCK = "schema: '2.0'\n"
 _RAW = Path("data/raw/PlantVillage")
@@ -22,7 +25,7 @@ def make(folder: Path) -> list[str]:
     What exists stays as it is. In a git repository that was there before, nothing is committed.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    done = [f"wrote {name}" for name in _TEMPLATES if _copy(name, folder)]
+    done = [f"wrote {name}" for name in (*_TEMPLATES, *_docker_files()) if _copy(name, folder)]
     if not (folder / CODE).exists():
         code.write(folder, dvc.pipeline(folder))
     if not (folder / LOCK).exists():
@@ -44,14 +47,22 @@ def _copy(name: str, folder: Path) -> bool:
     target = folder / name
     if target.exists():
         return False
+    target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(_template(name), target)
     return True
+
+
+def _docker_files() -> list[str]:
+    """The files of the Docker stack, relative to the project's root."""
+    base = _template(_DOCKER)
+    inside = [one.relative_to(base) for one in sorted(base.rglob("*")) if one.is_file()]
+    return [f"{_DOCKER}/{one}" for one in inside if one.parts[0] not in _OWN]
 
 
 def _template(name: str) -> Path:
     """In the wheel the templates lie in the package; in a clone they are the files at its root."""
     packed = _PACKAGE / "templates" / name.lstrip(".")
-    return packed if packed.is_file() else _PACKAGE.parents[1] / name
+    return packed if packed.exists() else _PACKAGE.parents[1] / name
 
 
 def _git_init(folder: Path) -> bool:
@@ -80,7 +91,7 @@ def _dvc_init(folder: Path) -> bool:
 
 def _commit(folder: Path) -> None:
     # Only what we made: the folder may hold archives and secrets of the user's.
-    _must(["git", "add", *_TEMPLATES, CODE, LOCK, ".dvc", str(_RAW / ".gitkeep")], folder)
+    _must(["git", "add", *_TEMPLATES, _DOCKER, CODE, LOCK, ".dvc", str(_RAW / ".gitkeep")], folder)
     named = process.capture(["git", "config", "user.email"], folder).ok
     who = [] if named else ["-c", "user.name=plantops", "-c", "user.email=plantops@localhost"]
     _must(["git", *who, "commit", "-q", "-m", "Start a plantops project"], folder)

@@ -1,6 +1,6 @@
 """The folders under models/: releases, refused, production. Each appears whole or not at all.
 
-``models/releases/<release>/``  a bundle, its ``release.json`` and ``split.csv``; never changed afterwards
+``models/releases/<release>/``  a bundle, ``release.json``, ``lineage.json`` and ``split.csv``; never changed afterwards
 ``models/refused/<run>/``       the last five candidates that the gate did not accept, with ``verdict.json``
 ``models/production/``          a copy of the release in service, exchanged as one folder
 """
@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from plantops.bundle import BadBundle, Bundle
+from plantops.errors import StepFailed
 
-RELEASE_FILE, VERDICT_FILE, SPLIT_FILE = "release.json", "verdict.json", "split.csv"
+RELEASE_FILE, LINEAGE_FILE, VERDICT_FILE, SPLIT_FILE = "release.json", "lineage.json", "verdict.json", "split.csv"
 _KEPT_REFUSED = 5
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
@@ -36,8 +37,11 @@ class Shelf:
         """Where a release lies."""
         return self.releases / name
 
-    def stage(self, name: str, facts: dict[str, Any], split: Path) -> Path:
-        """Put the candidate on the shelf as a release, with its facts and split list; an existing one stays."""
+    def stage(self, name: str, facts: dict[str, Any], lineage: dict[str, Any], split: Path) -> Path:
+        """Put the candidate on the shelf as a release, with its split list; an existing one stays.
+
+        ``facts`` travel with the model, into the image too; ``lineage`` (uncommitted code and the like) stays here.
+        """
         target = self.release(name)
         if not _whole(target):
 
@@ -45,6 +49,7 @@ class Shelf:
                 shutil.copytree(self.candidate, folder, dirs_exist_ok=True)
                 shutil.copyfile(split, folder / SPLIT_FILE)
                 _write_json(folder / RELEASE_FILE, facts)
+                _write_json(folder / LINEAGE_FILE, lineage)
 
             _appear(target, fill)
         return target
@@ -83,6 +88,16 @@ class Shelf:
         except (OSError, ValueError):
             return ""
         return str(values.get("release", ""))
+
+
+def release_of(folder: Path) -> str:
+    """The id of the release in a folder, as the API will say it. Raises StepFailed when there is none."""
+    try:
+        if (folder / RELEASE_FILE).exists():
+            return str(json.loads((folder / RELEASE_FILE).read_text(encoding="utf-8"))["release"])
+        return Bundle.load(folder).digest[:12]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StepFailed(f"{folder} holds no release: {type(error).__name__}: {error}") from None
 
 
 def _whole(folder: Path) -> bool:

@@ -128,7 +128,7 @@ def judge(work: Work) -> str:
     work.verdict = verdict
     work.wandered = judgement.wandered(work.config, work.store, work.shelf)
     for way, count in sorted(Counter(work.wandered.values()).items()):
-        work.console.say(f"    {count} photos went from {way} since the release in service (in release.json)", "grey")
+        work.console.say(f"    {count} photos went from {way} since the release in service (in lineage.json)", "grey")
     for sentence in verdict.unjudged:
         work.console.say(f"    {sentence}", "grey")
     if not verdict.accepted:
@@ -150,7 +150,8 @@ def stage(work: Work) -> str:
     version = known.version if known else None
     if version is None:
         version = work.tracker.register(work.mlflow_run, name, bundle.digest)
-    work.shelf.stage(name, _facts(work, name, bundle, version), work.config.root / artifacts.INDEX)
+    split = work.config.root / artifacts.INDEX
+    work.shelf.stage(name, _facts(work, name, bundle, version), _lineage(work), split)
     work.store.add_release(
         Release(name, now(), work.run, bundle.digest, bundle.manifest.sample_data, work.mlflow_run, version, None)
     )
@@ -246,7 +247,6 @@ def _give_up(work: Work) -> None:
 
 def _facts(work: Work, name: str, bundle: Bundle, version: int | None) -> dict[str, Any]:
     """What release.json says: where the model comes from and why it was accepted."""
-    left = {**work.left_behind}
     return {
         "release": name,
         "digest": bundle.digest,
@@ -255,13 +255,19 @@ def _facts(work: Work, name: str, bundle: Bundle, version: int | None) -> dict[s
         "sample_data": bundle.manifest.sample_data,
         "commit": work.git.commit,
         "branch": work.git.branch,
-        "diff": work.git.diff,
-        "fingerprint": detect.fingerprint(left),
-        "inputs": left,
-        "dvc_lock": (work.config.root / LOCK).read_text(encoding="utf-8"),
+        "fingerprint": detect.fingerprint(work.left_behind),
         "mlflow": {"run": work.mlflow_run, "version": version, "model": work.config.mlflow.model_name},
         "serving_code": serving(work.config),
         "verdict": work.verdict.to_dict() if work.verdict else None,
+    }
+
+
+def _lineage(work: Work) -> dict[str, Any]:
+    """What lineage.json says: the inputs in full, and what was not committed. It may hold what is nobody else's."""
+    return {
+        "diff": work.git.diff,
+        "inputs": work.left_behind,
+        "dvc_lock": (work.config.root / LOCK).read_text(encoding="utf-8"),
         "went_to_another_split": work.wandered,
     }
 

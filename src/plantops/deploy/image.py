@@ -21,27 +21,17 @@ from plantops.bundle import GOLDEN, MANIFEST, MODEL, BadBundle, Bundle
 from plantops.config import Config
 from plantops.deploy.sdk import speaking
 from plantops.errors import SetupError, StepFailed
+from plantops.shelf import RELEASE_FILE, release_of
 
 if TYPE_CHECKING:
     from docker import DockerClient
 
 DOCKERFILE, PACKAGES = "docker/Dockerfile.inference", "docker/requirements.lock"
 CODE, BUNDLE = "docker/app/plantops", "models/production"
-_RELEASE = "release.json"
-_SERVED = (MODEL, MANIFEST, GOLDEN, _RELEASE)
+_SERVED = (MODEL, MANIFEST, GOLDEN, RELEASE_FILE)
 _LATEST = "latest"
 _SHOWN_LINES = 15
 _SILENCE_S = 600
-
-
-def release_of(folder: Path) -> str:
-    """The id of the release in a folder, as the API will say it. Raises StepFailed when there is none."""
-    try:
-        if (folder / _RELEASE).exists():
-            return str(json.loads((folder / _RELEASE).read_text())["release"])
-        return str(json.loads((folder / MANIFEST).read_text())["digest"])[:12]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StepFailed(f"{folder} holds no release: {type(error).__name__}: {error}") from None
 
 
 def tag(config: Config, release: str) -> str:
@@ -60,8 +50,8 @@ def build(client: DockerClient, config: Config, release_folder: Path, say: Calla
     Only the last layer is the model's, the engine keeps the others. Raises StepFailed with the builder's last lines,
     SetupError when the project lacks the files to build from.
     """
-    name, began = tag(config, release_of(release_folder)), time.monotonic()
-    context, labels = _context(config.root, release_folder), _labels(release_folder)
+    name, began, bundle = tag(config, release_of(release_folder)), time.monotonic(), _bundle(release_folder)
+    context, labels = _context(config.root, bundle), _labels(bundle)
     last: deque[str] = deque(maxlen=_SHOWN_LINES)
     with speaking():
         answer = client.api.build(
@@ -132,11 +122,11 @@ def write_code(root: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
 
 
-def _context(root: Path, folder: Path) -> io.BytesIO:
+def _context(root: Path, bundle: Bundle) -> io.BytesIO:
     """A tar of all that the Dockerfile copies. The same files give the same bytes."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as tar:
-        for name, path in _files(root, folder):
+        for name, path in _files(root, bundle):
             if not path.is_file():
                 raise SetupError(f"{path} is missing", "plantops init (it writes what is missing)")
             entry = tarfile.TarInfo(name)
@@ -147,35 +137,38 @@ def _context(root: Path, folder: Path) -> io.BytesIO:
     return packed
 
 
-def _files(root: Path, folder: Path) -> Iterator[tuple[str, Path]]:
+def _files(root: Path, bundle: Bundle) -> Iterator[tuple[str, Path]]:
     for name in (DOCKERFILE, PACKAGES):
         yield name, root / name
     for path in code.serving_files():
         yield f"{CODE}/{path}", code.PACKAGE / path
-    served = [folder / name for name in _SERVED if (folder / name).exists()]
-    for path in [*served, *(golden.file for golden in _bundle(folder).golden())]:
-        yield f"{BUNDLE}/{path.relative_to(folder)}", path
+    served = [path for name in _SERVED if (path := bundle.path / name).exists()]
+    for path in [*served, *(golden.file for golden in bundle.golden())]:
+        yield f"{BUNDLE}/{path.relative_to(bundle.path)}", path
 
 
 def _bundle(folder: Path) -> Bundle:
+    """The release's bundle. Raises StepFailed when it is not whole."""
     try:
-        return Bundle.load(folder)
+        bundle = Bundle.load(folder)
+        bundle.golden()
+        return bundle
     except BadBundle as error:
         raise StepFailed(f"{folder} cannot be served: {error}", "plantops run --force") from None
 
 
-def _labels(folder: Path) -> dict[str, str]:
+def _labels(bundle: Bundle) -> dict[str, str]:
     """Where the image comes from: OCI's annotation keys, and our own. What is not known has no label."""
-    facts = json.loads((folder / _RELEASE).read_text()) if (folder / _RELEASE).exists() else {}
-    release = release_of(folder)
+    written = bundle.path / RELEASE_FILE
+    facts = json.loads(written.read_text(encoding="utf-8")) if written.exists() else {}
+    release = release_of(bundle.path)
     known = {
-        "org.opencontainers.image.title": "plant disease API",
         "org.opencontainers.image.version": release,
         "org.opencontainers.image.revision": facts.get("commit"),
         # The release's time, not this moment's: building the same release again is the same image.
         "org.opencontainers.image.created": facts.get("created"),
         "org.plantops.release": release,
-        "org.plantops.digest": _bundle(folder).digest,
+        "org.plantops.digest": bundle.digest,
         # Of the code alone: it is built in, its settings are flags of the container.
         "org.plantops.serving-code": code.serving_digest({}),
         "org.plantops.data": facts.get("fingerprint"),

@@ -15,6 +15,7 @@ from plantops.deploy import daemon, ports, probe, unix
 from plantops.deploy.address import Address, reached
 from plantops.deploy.protocol import Serving, Trial
 from plantops.errors import SetupError, StepFailed
+from plantops.shelf import release_of
 
 _PROTOCOL = 1
 _ASK_S = 60.0
@@ -118,7 +119,7 @@ class Local:
     def agrees(self, release: Path) -> bool:
         """Whether this release answers."""
         now = self.serving()
-        return now is not None and now.status == "healthy" and now.release == _name(release)
+        return now is not None and now.status == "healthy" and now.release == release_of(release)
 
     def up(self, release: Path) -> None:
         """Serve this release, unless it already does."""
@@ -220,13 +221,3 @@ class Local:
 def connect(config: Config) -> Local:
     """The local backend of a project."""
     return Local(config.root, config.deploy, config.serve)
-
-
-def _name(folder: Path) -> str:
-    """The id of the release in a folder, by the rule of the serving wing. Raises StepFailed."""
-    try:
-        if (folder / "release.json").exists():
-            return str(json.loads((folder / "release.json").read_text())["release"])
-        return str(json.loads((folder / "manifest.json").read_text())["digest"])[:12]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StepFailed(f"{folder} holds no release: {type(error).__name__}: {error}") from None

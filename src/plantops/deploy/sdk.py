@@ -11,10 +11,13 @@ from plantops.errors import StepFailed
 @contextmanager
 def speaking() -> Iterator[None]:
     """Turn what the SDK raises while talking to the engine into StepFailed."""
-    import requests
+    from http.client import HTTPException
+
     from docker.errors import DockerException
+    from requests import RequestException
+    from urllib3.exceptions import HTTPError
 
     try:
         yield
-    except (DockerException, requests.RequestException) as error:
+    except (DockerException, RequestException, HTTPError, HTTPException) as error:
         raise StepFailed(f"the Docker engine said: {str(error)[:500]}", "plantops doctor") from None

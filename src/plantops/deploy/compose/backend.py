@@ -22,6 +22,7 @@ from plantops.deploy.compose.gateway import Gateway
 from plantops.deploy.compose.stack import API, GATEWAY, Stack
 from plantops.deploy.protocol import Serving, Trial
 from plantops.errors import SetupError, StepFailed
+from plantops.shelf import release_of
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -71,7 +72,7 @@ class Compose:
 
     def start(self, release: Path) -> Trial:
         """Start a container beside the one that serves, healthy by its own door. Raises StepFailed."""
-        name, tag = image.release_of(release), self._tag(release)
+        name, tag = release_of(release), self._tag(release)
         self._old = self._survivor()
         known = {one.id for one in self._containers(API)}
         if self._gateway.answers():
@@ -188,7 +189,7 @@ class Compose:
         probe.watch(self.public, seconds)
 
     def _tag(self, release: Path) -> str:
-        return image.tag(self._config, image.release_of(release))
+        return image.tag(self._config, release_of(release))
 
     def _containers(self, service: str) -> list[Container]:
         return engine.containers(self._engine, self._stack.name, service)

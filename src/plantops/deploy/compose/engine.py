@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from plantops import process
 from plantops.deploy.address import Address
-from plantops.errors import SetupError, StepFailed
+from plantops.deploy.sdk import speaking
+from plantops.errors import SetupError
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -101,18 +100,6 @@ def remove(found: DockerClient, container: Container, patience: int = 60) -> Non
             one.remove(force=True)
         except NotFound:
             return
-
-
-@contextmanager
-def speaking() -> Iterator[None]:
-    """Turn the SDK's errors into StepFailed."""
-    import docker.errors
-    import requests
-
-    try:
-        yield
-    except (docker.errors.DockerException, requests.RequestException) as error:
-        raise StepFailed(f"the Docker engine said: {str(error)[:500]}", "plantops doctor") from None
 
 
 def _container(one: Any) -> Container:
