@@ -13,7 +13,7 @@ from typer.core import TyperCommand, TyperGroup, TyperOption
 from plantops import __version__
 from plantops.config import Config, find_root, load
 from plantops.console import Console
-from plantops.errors import CHANGES_WAITING
+from plantops.errors import CHANGES_WAITING, SetupError
 
 
 class _Option(TyperOption):
@@ -71,7 +71,10 @@ def _main(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
     ] = False,
 ) -> None:
-    pass
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise SetupError("the folder that we are in is gone", "cd into the project") from None
 
 
 @command()
