@@ -24,7 +24,7 @@ class Console:
     """Writes to ``out`` and, when one is open, to the run's log (without colour)."""
 
     def __init__(self, out: TextIO | None = None) -> None:
-        self.out = out or sys.stdout
+        self.out = out or sys.stdout or _nowhere()  # Python has no stdout where it was closed (`>&-`)
         self.terminal = self.out.isatty()
         self.colour = self.terminal and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
         self._log: TextIO | None = None
@@ -110,8 +110,12 @@ class Console:
             self.out.flush()
         except BrokenPipeError:
             # Whoever read along has left (`plantops run | head`); the work goes on, and its log has every line.
-            self.out = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+            self.out = _nowhere()
             self.terminal = self.colour = False
+
+
+def _nowhere() -> TextIO:
+    return open(os.devnull, "w", encoding="utf-8")
 
 
 def report(what: str, done: int, total: int, note: str = "") -> None:
