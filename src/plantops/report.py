@@ -11,6 +11,7 @@ from plantops.config import PIPELINE, Config
 from plantops.console import Console
 from plantops.errors import SetupError
 from plantops.store import Store
+from plantops.tracking import Tracker
 
 if TYPE_CHECKING:
     from plantops.doctor import Finding
@@ -29,6 +30,8 @@ def dry_run(config: Config, options: steps.Options, console: Console) -> None:
     if not wanted and not loose:
         console.say("nothing would run")
         return
+    if config.mlflow.required and not options.skip_dvc:
+        Tracker(config.root, config.mlflow).ping()
     everything = detect.stage_names(todo.inputs.get(PIPELINE))
     console.say(f"stages: {', '.join(everything if options.force else todo.stages) or 'none'}")
     for step in steps.steps(options):
@@ -62,14 +65,15 @@ def status(config: Config, console: Console, as_json: bool) -> None:
     with Store(config.state, readonly=True) as state:
         todo, last = plan.make(config.root, state), state.last_run()
         current, previous = state.in_service(), state.previous()
-    running = deploy.get(config).serving()
+    backend = deploy.get(config)
+    running = backend.serving()
     if as_json:
         console.json(
             {
                 "in_service": current.__dict__ if current else None,
                 "previous": previous.id if previous else None,
                 "answering": running.__dict__ if running else None,
-                "mlflow": shelf.mlflow_page(config),
+                "mlflow": shelf.mlflow_page(config, backend),
                 "going_on": lock.holder(config.state) or None,
                 "last_run": _brief(last) if last else None,
                 "waiting": todo.to_dict(),
@@ -79,7 +83,7 @@ def status(config: Config, console: Console, as_json: bool) -> None:
     drawn = " (drawn sample data)" if current and current.sample_data else ""
     console.say(f"in service  {current.id + drawn if current else 'nothing yet: plantops run'}")
     console.say(f"answering   {_answering(running) if current else 'no'}")
-    console.say(f"mlflow      {shelf.mlflow_page(config) or 'not running: plantops up'}")
+    console.say(f"mlflow      {shelf.mlflow_page(config, backend) or 'not running: plantops up'}")
     console.say(f"going on    {lock.holder(config.state) or 'nothing'}")
     if last:
         console.say(f"last run    {last.id} {last.state}" + (f": {last.error.splitlines()[0]}" if last.error else ""))
@@ -111,6 +115,7 @@ def releases(config: Config, console: Console, as_json: bool) -> None:
     for one in found:
         version = f"version {one.release.version}" if one.release.version else "no version"
         notes = [one.state, "drawn sample data" if one.release.sample_data else "", "" if one.there else "bundle gone"]
+        notes.append("no image" if one.image is False else "")
         text = f"{one.release.id:<30} {one.release.created[:16].replace('T', ' ')}  {version:<11} "
         console.say(
             (text + ", ".join(note for note in notes if note)).rstrip(), "green" if one.state == "in service" else ""
