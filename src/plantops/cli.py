@@ -206,6 +206,26 @@ def down(config: ConfigFile = None) -> None:
 
 
 @command()
+def restart(config: ConfigFile = None) -> None:
+    """Start the API anew with the release in service, without a gap."""
+    from plantops import releases as shelf
+
+    Console().say(f"{shelf.restart(_config(config)).id} answers, started anew", "green")
+
+
+@command()
+def logs(
+    service: Annotated[str, typer.Argument(help="Of the Docker stack: mlflow, prometheus …")] = "plant-disease-api",
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as lines come.")] = False,
+    config: ConfigFile = None,
+) -> None:
+    """Show the log of the API, or of a service beside it."""
+    from plantops import releases as shelf
+
+    shelf.logs(_config(config), service, follow)
+
+
+@command()
 def doctor(as_json: Json = False, config: ConfigFile = None) -> None:
     """Look for what is wrong here, and say the command that mends it."""
     from plantops import doctor as surgery

@@ -42,7 +42,7 @@ def run(config: Config, options: steps.Options, console: Console, trigger: str =
         _photos_under_dvc(config, options, state, console)
         code.write(config.root, dvc.pipeline(config.root))
         todo = plan.make(config.root, state)
-        todo = replace(todo, changes=[*todo.changes, *_more_changes(config, state, todo)])
+        todo = replace(todo, changes=[*todo.changes, *_more_changes(config, state, backend, todo)])
         if not (todo.due or todo.undeployed or options.force or options.skip_dvc):
             _nothing(todo, state, backend, console)
             return Outcome("nothing")
@@ -180,7 +180,7 @@ def _agree(config: Config, state: Store, tracker: Tracker, backend: deploy.Backe
         console.say(f"  {sentence}", "yellow")
     running = backend.serving()
     folder = Shelf(config.models).release(current.id)
-    if running and running.status != "starting" and not backend.agrees(folder):
+    if running and running.status != "starting" and not deploy.moves(backend) and not backend.agrees(folder):
         with lock.hold(config.state, lock.SWITCH, patience=60):
             backend.up(folder)
         console.say(f"  {running.release} was answering; {current.id} is in service and answers now", "yellow")
@@ -211,13 +211,15 @@ def _photos_under_dvc(config: Config, options: steps.Options, state: Store, cons
         )
 
 
-def _more_changes(config: Config, state: Store, todo: plan.Plan) -> list[Change]:
+def _more_changes(config: Config, state: Store, backend: deploy.Backend, todo: plan.Plan) -> list[Change]:
     """What only a run looks at: code named in dvc.yaml, the gate's rules after a refusal, the serving code."""
     found = scan.moved_code(config.root, todo.inputs)
     if todo.refused and todo.settled and todo.settled.options.get("gate") != asdict(config.gate):
         found.append(Change("config.yaml", "gate: the rules changed since the refusal"))
     if state.in_service() and state.serving_code() != steps.serving(config):
         found.append(Change("serve", "the serving code or its settings changed since the release went into service"))
+    if way := deploy.moves(backend):
+        found.append(Change("config.yaml", way))
     return found
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from plantops.errors import StepFailed
 
@@ -134,6 +135,15 @@ def wait_until(condition: Callable[[], bool], seconds: float, every: float = 0.0
             return False
         time.sleep(every)
     return True
+
+
+def become(argv: Sequence[str], cwd: Path) -> NoReturn:
+    """Have another program take our place, with our terminal. Raises StepFailed when there is no such program."""
+    os.chdir(cwd)
+    try:
+        os.execvpe(argv[0], list(argv), environment())
+    except FileNotFoundError:
+        raise StepFailed(f"{argv[0]}: command not found") from None
 
 
 def detach(argv: Sequence[str], cwd: Path, log: Path, env: Mapping[str, str] | None = None) -> int:

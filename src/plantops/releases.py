@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from plantops import deploy, lock, process
 from plantops.config import Config
@@ -20,6 +20,7 @@ from plantops.tracking import Tracker, reach
 from plantops.views import show
 
 _MLFLOW_PID = "mlflow.json"
+_TITLES = {"mlflow": "MLflow", "prometheus": "Prometheus", "grafana": "Grafana"}
 _MLFLOW_START_S = 60.0
 
 
@@ -30,16 +31,25 @@ class Listed:
     release: Release
     state: str
     there: bool
+    image: bool | None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for ``--json``."""
-        return {**self.release.__dict__, "state": self.state, "there": self.there}
+        return {**self.release.__dict__, "state": self.state, "there": self.there, "image": self.image}
 
 
 def listed(config: Config, store: Store) -> list[Listed]:
-    """All releases, newest first; ``there``: whether the bundle is still on the shelf."""
+    """All releases, newest first; ``there``: the bundle is on the shelf; ``image``: its image is built (or None)."""
     current, previous, shelf = store.in_service(), store.previous(), Shelf(config.models)
-    return [Listed(one, _state(one, current, previous), shelf.release(one.id).is_dir()) for one in store.releases()]
+    built = deploy.get(config).built()
+
+    def image(name: str) -> bool | None:
+        return None if built is None else name in built
+
+    return [
+        Listed(one, _state(one, current, previous), shelf.release(one.id).is_dir(), image(one.id))
+        for one in store.releases()
+    ]
 
 
 def roll_back(config: Config, console: Console, name: str | None) -> Release:
@@ -54,7 +64,9 @@ def roll_back(config: Config, console: Console, name: str | None) -> Release:
             raise SetupError(f"{target.id} is in service already", "plantops releases")
         _switch(backend, shelf, target)
         store.put_in_service(target.id, serving(config), "rollback", withdraw=_withdrawn(store, current, target))
-        backend.settle()
+        deploy.remember(store, backend.name)
+        for sentence in backend.settle():
+            console.say(f"  {sentence}", "yellow")
         with lock.hold(config.state, lock.VIEWS, patience=60):
             shelf.produce(target.id)
     argv = [sys.executable, "-m", "plantops", "follow", "--config", str(config.file)]
@@ -69,7 +81,7 @@ def follow(config: Config) -> list[str]:
 
 
 def up(config: Config, console: Console) -> None:
-    """Start the API with the release in service, and the MLflow page, where they do not run yet."""
+    """Start the API with the release in service, and the pages beside it, where they do not run yet."""
     with lock.hold(config.state, lock.SWITCH, patience=60), Store(config.state) as store:
         current, backend = store.in_service(), deploy.get(config)
         if current is None:
@@ -80,12 +92,18 @@ def up(config: Config, console: Console) -> None:
                 backend.preflight()
                 backend.up(folder)
                 deploy.remember(store, backend.name)
-            console.say(f"API     {backend.url}  ({current.id}{', drawn sample data' if current.sample_data else ''})")
-    console.say(f"MLflow  {_mlflow_up(config)}")
+                for sentence in backend.settle():
+                    console.say(sentence, "yellow")
+            console.say(
+                f"API         {backend.url}  ({current.id}{', drawn sample data' if current.sample_data else ''})"
+            )
+        pages = backend.open_pages()
+    for name, url in {"mlflow": pages.get("mlflow") or _mlflow_up(config), **pages}.items():
+        console.say(f"{_TITLES[name]:<10}  {url}")
 
 
 def down(config: Config, console: Console) -> None:
-    """Stop the API and the MLflow page of this project; says what it stopped."""
+    """Stop the API and the pages of this project; says what it stopped."""
     with lock.hold(config.state, lock.SWITCH, patience=60):
         stopped = deploy.get(config).down()
         if daemon.stop(config.state / _MLFLOW_PID):
@@ -94,12 +112,30 @@ def down(config: Config, console: Console) -> None:
         console.say(f"stopped {one}" if stopped else one)
 
 
-def mlflow_page(config: Config) -> str | None:
+def restart(config: Config) -> Release:
+    """Start the API anew without a gap: another worker or container of the release in service, and then it alone."""
+    with lock.hold(config.state, lock.SWITCH, patience=60), Store(config.state, readonly=True) as store:
+        current, backend = store.in_service(), deploy.get(config)
+        if current is None:
+            raise SetupError("there is no release yet", "plantops run")
+        if backend.serving() is None:
+            raise SetupError("the API is not running", "plantops up")
+        _switch(backend, Shelf(config.models), current)
+        backend.settle()
+        return current
+
+
+def logs(config: Config, service: str, follow: bool) -> NoReturn:
+    """Become the program that shows the log of a service."""
+    process.become(deploy.get(config).logs_argv(service, follow), config.root)
+
+
+def mlflow_page(config: Config, backend: deploy.Backend) -> str | None:
     """Where MLflow's pages are now; None when they are not running."""
     if reach.is_server(config.mlflow.tracking_uri):
         return reach.shown(config.mlflow.tracking_uri)
     running = daemon.find(config.state / _MLFLOW_PID)
-    return f"http://127.0.0.1:{config.mlflow.ui_port}" if running else None
+    return f"http://127.0.0.1:{config.mlflow.ui_port}" if running else backend.pages().get("mlflow")
 
 
 def _mlflow_up(config: Config) -> str:

@@ -81,6 +81,7 @@ class Work:
             and running is not None
             and running.release == current.id
             and self.store.serving_code() == serving(self.config)
+            and not deploy.moves(self.backend)
         )
 
 
@@ -217,7 +218,8 @@ def promote(work: Work) -> str:
         work.store.put_in_service(release.id, serving(work.config), f"run {work.run}")
         deploy.remember(work.store, work.backend.name)
         work.undo.pop_all()
-        work.backend.settle()
+        for sentence in work.backend.settle():
+            work.console.say(f"    {sentence}", "yellow")
     for sentence in show(work.config, work.store, work.tracker):
         work.console.say(f"    {sentence}", "grey")
     return f"{release.id} is in service" if work.trial else Skipped(f"{release.id} was in service already")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +28,12 @@ class Local:
 
     name = "local"
 
-    def __init__(self, root: Path, deploy: DeployConfig, serve: ServeConfig) -> None:
+    def __init__(self, root: Path, deploy: DeployConfig, serve: ServeConfig, folder: str = "local") -> None:
+        self._root = root
         self._deploy = deploy
         self._serve = serve
-        self._folder = root.resolve() / ".plantops" / "local"
+        self._folder = root.resolve() / ".plantops" / folder
+        self._rehearsal: Local | None = None
         self._pid_file = self._folder / "supervisor.json"
         self._log = self._folder / "supervisor.log"
 
@@ -61,6 +63,17 @@ class Local:
             return
         if obstacle := ports.obstacle(*wanted):
             raise SetupError(obstacle, "stop it, or set deploy.port in config.yaml")
+
+    def preflight_without_port(self) -> None:
+        """Nothing can be in the way."""
+
+    def rehearse(self, release: Path) -> Trial:
+        """Start it under a supervisor of its own on a free port; :meth:`up` ends that before it takes the real one."""
+        port = ports.free()
+        self._rehearsal = Local(
+            self._root, replace(self._deploy, bind="127.0.0.1", port=port), self._serve, "rehearsal"
+        )
+        return self._rehearsal.start(release)
 
     def build(self, release: Path, say: Callable[[str], None]) -> str:
         """Nothing to do."""
@@ -101,12 +114,32 @@ class Local:
         if self._order("back").get("none"):
             self.down()
 
-    def settle(self) -> None:
+    def settle(self) -> list[str]:
         """The old worker may end when its connections have."""
         self._order("settle")
+        return []
+
+    def pages(self) -> dict[str, str]:
+        """Nothing else."""
+        return {}
+
+    def open_pages(self) -> dict[str, str]:
+        """Nothing else."""
+        return {}
+
+    def built(self) -> set[str] | None:
+        """It builds nothing."""
+        return None
+
+    def logs_argv(self, service: str, follow: bool) -> list[str]:
+        """The command that shows the API's log."""
+        return ["tail", "-n", "200", *(["-f"] if follow else []), str(self._folder / "worker.log")]
 
     def abandon(self, trial: Trial) -> None:
         """End a trial, and where it has the traffic, take that back; where nothing else serves, stop everything."""
+        if self._rehearsal is not None:
+            self._end_rehearsal()
+            return
         self._give_up(int(trial.id))
 
     def serving(self) -> Serving | None:
@@ -125,6 +158,7 @@ class Local:
         """Serve this release, unless it already does."""
         if self.agrees(release):
             return
+        self._end_rehearsal()
         self.preflight()
         trial = self.start(release)
         try:
@@ -134,6 +168,11 @@ class Local:
             self.abandon(trial)
             raise
         self.settle()
+
+    def _end_rehearsal(self) -> None:
+        if self._rehearsal is not None:
+            self._rehearsal.down()
+            self._rehearsal = None
 
     def down(self) -> list[str]:
         """Stop the API; it answers what it is being asked."""

@@ -24,6 +24,14 @@ class Holder:
         return f"process {self.pid} ({self.command})" if self.pid else self.command
 
 
+def free() -> int:
+    """A port on 127.0.0.1 that nobody listens on now."""
+    with socket.socket() as trial:
+        trial.bind(("127.0.0.1", 0))
+        port: int = trial.getsockname()[1]
+        return port
+
+
 def holder(port: int) -> Holder | None:
     """The process that listens on ``port``, on any address; None when nobody does."""
     sockets = _listening(port)

@@ -47,11 +47,17 @@ class Backend(Protocol):
     def preflight(self) -> None:
         """Look for what would stop a deployment, before any work. Raises SetupError."""
 
+    def preflight_without_port(self) -> None:
+        """The same where another backend of ours still holds the port."""
+
     def build(self, release: Path, say: Callable[[str], None]) -> str:
         """Make what is to be started from the release's folder; returns a sentence. Raises StepFailed."""
 
     def start(self, release: Path) -> Trial:
         """Start it beside the old one, healthy on a private address. Raises StepFailed, the old one untouched."""
+
+    def rehearse(self, release: Path) -> Trial:
+        """Start it where another backend holds the public port: healthy on a private address, out of the way."""
 
     def try_golden(self, trial: Trial) -> float:
         """The largest difference of its golden answers over HTTP. Raises StepFailed when it is too large."""
@@ -62,8 +68,8 @@ class Backend(Protocol):
     def back(self) -> None:
         """Move the traffic back to the old one; without an old one, nothing serves. Raises StepFailed."""
 
-    def settle(self) -> None:
-        """Let the old one go; it answers what it has in the background."""
+    def settle(self) -> list[str]:
+        """Let the old one go; it answers what it has in the background. Returns what to tell the user."""
 
     def abandon(self, trial: Trial) -> None:
         """End a trial; where it has the traffic already, take that back first."""
@@ -79,6 +85,18 @@ class Backend(Protocol):
 
     def down(self) -> list[str]:
         """Stop everything; returns what was stopped."""
+
+    def pages(self) -> dict[str, str]:
+        """What else it serves, and where: name to URL."""
+
+    def open_pages(self) -> dict[str, str]:
+        """Start what else it serves; returns where. Raises StepFailed."""
+
+    def built(self) -> set[str] | None:
+        """The releases that can be started without building; None when nothing is ever built."""
+
+    def logs_argv(self, service: str, follow: bool) -> list[str]:
+        """The command that shows the log of a service."""
 
     def watch(self, seconds: float) -> None:
         """Look at the public port for that long. Raises StepFailed when what it says or does is wrong."""

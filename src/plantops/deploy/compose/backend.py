@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from docker import DockerClient
 
 _GATEWAY_S = 20.0
+_PATIENCE_S = 60
 
 
 class Compose:
@@ -40,6 +41,7 @@ class Compose:
         self._stack = Stack(config)
         self._gateway = Gateway(self._stack.socket_folder / "admin.sock")
         self._old: Container | None = None
+        self._drained = False
 
     @cached_property
     def _engine(self) -> DockerClient:
@@ -56,15 +58,20 @@ class Compose:
         return self.public.url
 
     def preflight(self) -> None:
-        """Raises SetupError when the engine, Compose, the port or the disk would stop a deployment."""
+        """Raises SetupError when the engine, Compose, a port or the disk would stop a deployment."""
+        self.preflight_without_port()
+        deploy = self._config.deploy
+        doors = {GATEWAY: (deploy.bind, deploy.port, "deploy.port"), **self._doors()}
+        for service, (host, port, key) in doors.items():
+            if not self._containers(service) and (taken := ports.obstacle(host, port)):
+                raise SetupError(f"{service}: {taken}", f"plantops down, or set {key} in config.yaml")
+
+    def preflight_without_port(self) -> None:
+        """The same where another backend of ours still holds the port."""
         engine.check(self._engine, self._config.root, self._stack.name)
         bind = self._config.grafana.bind
         if self._config.grafana.enabled and bind != "127.0.0.1" and not os.environ.get("GRAFANA_PASSWORD"):
             raise SetupError(f"grafana.bind is {bind}, and no password is set", "export GRAFANA_PASSWORD=…")
-        if self._containers(GATEWAY):
-            return
-        if obstacle := ports.obstacle(self._config.deploy.bind, self._config.deploy.port):
-            raise SetupError(obstacle, "stop it, or set deploy.port in config.yaml")
 
     def build(self, release: Path, say: Callable[[str], None]) -> str:
         """Build the release's image. Raises StepFailed with the builder's last lines."""
@@ -73,6 +80,8 @@ class Compose:
     def start(self, release: Path) -> Trial:
         """Start a container beside the one that serves, healthy by its own door. Raises StepFailed."""
         name, tag = release_of(release), self._tag(release)
+        if not image.exists(self._engine, tag):
+            raise StepFailed(f"there is no image {tag}", "plantops run --force (without --skip-docker) builds it")
         self._old = self._survivor()
         known = {one.id for one in self._containers(API)}
         if self._gateway.answers():
@@ -91,6 +100,10 @@ class Compose:
             raise
         return Trial(made.id, name, release, str(said["since"]), made.door)
 
+    def rehearse(self, release: Path) -> Trial:
+        """A container without HAProxy is out of the way; :meth:`up` finds it."""
+        return self.start(release)
+
     def try_golden(self, trial: Trial) -> float:
         """The largest difference of the trial's golden answers. Raises StepFailed."""
         return probe.golden(trial.address, trial.folder)
@@ -100,7 +113,7 @@ class Compose:
         made = self._container(trial)
         self._have_gateway(made.image)
         self._gateway.open(made.inside)
-        self._gateway.only(made.inside, self._config.serve.request_timeout_s)
+        self._drain_but(made)
         probe.prove(self.public, trial)
 
     def back(self) -> None:
@@ -109,10 +122,10 @@ class Compose:
             self.down()
             return
         self._gateway.open(self._old.inside)
-        self._gateway.only(self._old.inside, self._config.serve.request_timeout_s)
+        self._drain_but(self._old)
         self._keep_only(self._old)
 
-    def settle(self) -> None:
+    def settle(self) -> list[str]:
         """Let go of every container but the one with the traffic; the views of it follow: docker/.env, `latest`."""
         current = self._survivor()
         if current is None:
@@ -120,7 +133,37 @@ class Compose:
         self._keep_only(current)
         self._stack.write(current.image)
         image.make_latest(self._engine, current.image)
-        self._stack.start_others(current.image)
+        image.write_code(self._config.root)
+        try:
+            self._stack.start_others(current.image)
+        except StepFailed as error:  # what stands beside the API must not fail a release
+            return [f"{', '.join(self._stack.others)}: {error.message}"]
+        return []
+
+    def pages(self) -> dict[str, str]:
+        """MLflow, Prometheus and Grafana, as far as they run."""
+        doors = self._doors()
+        return {name: reached(*doors[name][:2]).url for name in doors if self._containers(name)}
+
+    def open_pages(self) -> dict[str, str]:
+        """Start them; returns where they are. Raises StepFailed."""
+        current = self._survivor()
+        self._stack.start_others(current.image if current else image.latest(self._config))
+        return self.pages()
+
+    def built(self) -> set[str] | None:
+        """The releases whose image is there."""
+        return image.present(self._engine, self._config)
+
+    def _doors(self) -> dict[str, tuple[str, int, str]]:
+        """Service to host, port, and the key in config.yaml."""
+        config = self._config
+        doors = {
+            "mlflow": ("127.0.0.1", config.mlflow.ui_port, "mlflow.ui_port"),
+            "prometheus": ("127.0.0.1", config.prometheus.port, "prometheus.port"),
+            "grafana": (config.grafana.bind, config.grafana.port, "grafana.port"),
+        }
+        return {name: doors[name] for name in self._stack.others}
 
     def abandon(self, trial: Trial) -> None:
         """End a trial; where it has the traffic already, take that back first."""
@@ -155,7 +198,6 @@ class Compose:
         """Serve this release, and nothing else."""
         tag = self._tag(release)
         if self.agrees(release):
-            self._stack.start_others(tag)
             return
         self.preflight()
         if not image.exists(self._engine, tag):
@@ -164,7 +206,7 @@ class Compose:
         if there and probe.answers(there[-1].door):
             self._have_gateway(tag)
             self._gateway.open(there[-1].inside)
-            self._gateway.only(there[-1].inside, self._config.serve.request_timeout_s)
+            self._drain_but(there[-1])
         else:
             trial = self.start(release)
             try:
@@ -175,9 +217,13 @@ class Compose:
                 raise
         self.settle()
 
+    def logs_argv(self, service: str, follow: bool) -> list[str]:
+        """The command that shows a service's log."""
+        return self._stack.logs_argv(service, follow)
+
     def down(self) -> list[str]:
         """Stop the stack; volumes stay."""
-        running = self._services()
+        running = [name for name in (API, GATEWAY, *self._doors()) if self._containers(name)]
         if not running:
             return []
         current = self._survivor()
@@ -194,9 +240,6 @@ class Compose:
     def _containers(self, service: str) -> list[Container]:
         return engine.containers(self._engine, self._stack.name, service)
 
-    def _services(self) -> list[str]:
-        return [name for name in (API, GATEWAY, "mlflow", "prometheus", "grafana") if self._containers(name)]
-
     def _container(self, trial: Trial) -> Container:
         found = next((one for one in self._containers(API) if one.id == trial.id), None)
         if found is None:
@@ -211,16 +254,19 @@ class Compose:
             running = [one for one in running if one.inside in up]
         return running[0] if running else None
 
+    def _drain_but(self, one: Container) -> None:
+        self._drained = self._gateway.only(one.inside, self._config.serve.request_timeout_s)
+
     def _keep_only(self, current: Container) -> None:
         for one in self._containers(API):
             if one.id != current.id:
-                self._remove(one)
+                engine.remove(self._engine, one, 0 if self._drained else _PATIENCE_S)
         if self._gateway.answers():
             self._gateway.forget_all_but(current.inside)
             self._gateway.open_all()
 
     def _remove(self, one: Container) -> None:
-        engine.remove(self._engine, one)
+        engine.remove(self._engine, one, _PATIENCE_S)
 
     def _still_there(self, made: Container) -> None:
         now = next((one for one in self._containers(API) if one.id == made.id), None)

@@ -89,14 +89,15 @@ def last_lines(found: DockerClient, container: Container, count: int = 15) -> li
     return text.decode(errors="replace").splitlines()
 
 
-def remove(found: DockerClient, container: Container, patience: int = 60) -> None:
-    """Stop a container, which answers what it has first, and remove it; gone already is as good."""
+def remove(found: DockerClient, container: Container, patience: int) -> None:
+    """Remove a container, which has ``patience`` seconds to answer what it has; gone already is as good."""
     from docker.errors import NotFound
 
     with speaking():
         try:
             one = found.containers.get(container.id)
-            one.stop(timeout=patience)
+            if patience:
+                one.stop(timeout=patience)
             one.remove(force=True)
         except NotFound:
             return

@@ -105,10 +105,6 @@ class Stack:
             self._compose("up", "-d", "--no-deps", *self.others, image=image, say=say)
         self._digest_file.write_text(digest)
 
-    def restart(self, image: str) -> None:
-        """Restart all services."""
-        self._compose("restart", image=image)
-
     def down(self, image: str) -> None:
         """Stop and remove the containers and the network; volumes stay."""
         self._digest_file.unlink(missing_ok=True)

@@ -1,0 +1,128 @@
+"""From one backend to another: the port can have one owner, so this is the one switch with a gap. It is measured.
+
+The new backend is tried without the public port first; when it then does not come up on it, the old one comes back.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from plantops.deploy import probe
+from plantops.deploy.protocol import Backend, Serving, Trial
+from plantops.errors import PlantopsError
+
+
+class Moving:
+    """The new backend, as long as the old one serves."""
+
+    def __init__(self, old: Backend, new: Backend, in_service: Path) -> None:
+        self._old, self._new, self._in_service = old, new, in_service
+        self.name = new.name
+        self.gap_s: float | None = None
+
+    @property
+    def what(self) -> str:
+        """In words."""
+        return f"deploy.backend: {self._old.name} → {self._new.name}"
+
+    @property
+    def url(self) -> str:
+        """Where clients will reach the API."""
+        return self._new.url
+
+    def preflight(self) -> None:
+        """What would stop the new backend, but for the port, which the old one holds."""
+        self._new.preflight_without_port()
+
+    def preflight_without_port(self) -> None:
+        """The same."""
+        self._new.preflight_without_port()
+
+    def build(self, release: Path, say: Callable[[str], None]) -> str:
+        """What the new backend needs."""
+        return self._new.build(release, say)
+
+    def start(self, release: Path) -> Trial:
+        """Start it on the new backend, without the public port."""
+        return self._new.rehearse(release)
+
+    def rehearse(self, release: Path) -> Trial:
+        """The same."""
+        return self._new.rehearse(release)
+
+    def try_golden(self, trial: Trial) -> float:
+        """The largest difference of the trial's golden answers. Raises StepFailed."""
+        return probe.golden(trial.address, trial.folder)
+
+    def switch(self, trial: Trial) -> None:
+        """The port changes hands; when the new backend does not take it, the old one does again."""
+        began = time.monotonic()
+        self._old.down()
+        try:
+            self._new.up(trial.folder)
+        except (PlantopsError, KeyboardInterrupt):
+            self._return()
+            raise
+        self.gap_s = time.monotonic() - began
+
+    def back(self) -> None:
+        """The old backend serves what it served."""
+        self._return()
+
+    def settle(self) -> list[str]:
+        """The old one is gone already."""
+        gap = [] if self.gap_s is None else [f"{self.what}: the port changed hands in {self.gap_s:.1f} s"]
+        return [*gap, *self._new.settle()]
+
+    def abandon(self, trial: Trial) -> None:
+        """End the trial; the old one serves on."""
+        self._new.abandon(trial)
+
+    def serving(self) -> Serving | None:
+        """What answers now."""
+        return self._old.serving() or self._new.serving()
+
+    def agrees(self, release: Path) -> bool:
+        """Whether the new one serves this release alone."""
+        return self._old.serving() is None and self._new.agrees(release)
+
+    def up(self, release: Path) -> None:
+        """Serve this release on the new backend. Raises StepFailed, and then the old one serves again."""
+        self.build(release, lambda _: None)
+        trial = self.start(release)
+        try:
+            self.try_golden(trial)
+        except (PlantopsError, KeyboardInterrupt):
+            self.abandon(trial)
+            raise
+        self.switch(trial)
+
+    def down(self) -> list[str]:
+        """Stop both."""
+        return [*self._old.down(), *self._new.down()]
+
+    def watch(self, seconds: float) -> None:
+        """Look at the public port for that long. Raises StepFailed when what it says or does is wrong."""
+        self._new.watch(seconds)
+
+    def pages(self) -> dict[str, str]:
+        """What else is served."""
+        return self._new.pages()
+
+    def open_pages(self) -> dict[str, str]:
+        """Start what else is served."""
+        return self._new.open_pages()
+
+    def built(self) -> set[str] | None:
+        """What the new one has built."""
+        return self._new.built()
+
+    def logs_argv(self, service: str, follow: bool) -> list[str]:
+        """Of the old one, which serves."""
+        return self._old.logs_argv(service, follow)
+
+    def _return(self) -> None:
+        self._new.down()
+        self._old.up(self._in_service)
