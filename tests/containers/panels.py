@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,12 @@ _GROUPING = re.compile(r"\b(?:by|without|on|ignoring)\s*\(([^)]*)\)")
 
 @dataclass(frozen=True)
 class Query:
-    """One query of a panel or an annotation."""
+    """One query of a panel, or of an annotation: what that returns passes."""
 
     title: str
     expr: str
     labels: tuple[str, ...]
+    passes: bool = False
 
     @property
     def selectors(self) -> list[str]:
@@ -53,7 +54,8 @@ def read(path: Path) -> dict[str, Any]:
 def queries(dashboard: dict[str, Any]) -> Iterator[Query]:
     """All of a dashboard's queries; ``labels`` are those of the answer that it shows by name."""
     for note in dashboard["annotations"]["list"]:
-        yield _query(f"annotation {note['name']}", note["expr"], _in_braces(note["titleFormat"]))
+        labels = _in_braces(note["titleFormat"])
+        yield replace(_query(f"annotation {note['name']}", note["expr"], labels), passes=True)
     for panel in dashboard["panels"]:
         for target in panel["targets"]:
             legend = _in_braces(target["legendFormat"])

@@ -1,0 +1,303 @@
+"""The image of a release on a real engine: what is in it, what is not, and how its container behaves."""
+
+from __future__ import annotations
+
+import dataclasses
+import http.client
+import json
+import shutil
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from api_client import HOST, KIND, form, get, predict, probabilities, refused, until
+from bundle_factory import CLASSES, SPEC, make_release, photo
+from conftest import ROOT
+from containers.images import (
+    BASE,
+    PLACES,
+    SECRET,
+    Workshop,
+    blobs,
+    configured,
+    everything,
+    inside,
+    make_root,
+    running,
+)
+from deploy.load import MODELS, TOLERANCE
+from plantops import code
+from plantops.bundle import GOLDEN, GOLDEN_TOLERANCE, Bundle
+from plantops.deploy import image, probe
+from plantops.deploy.address import Address
+from plantops.errors import SetupError, StepFailed
+from plantops.serve import predictor
+from plantops.shelf import RELEASE_FILE
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+pytestmark = [pytest.mark.ci, pytest.mark.timeout(600)]
+
+MAX_ADDED = 170e6
+HEALTHY_S = 30
+NEVER = ("torch", "lightning", "timm", "mlflow", "dvc", "onnx", "matplotlib", "typer", "docker", "pytest", "yaml")
+
+
+@pytest.fixture(scope="module")
+def port(engine: DockerClient, built: dict[str, str]) -> Iterator[int]:
+    """A healthy container of the first release that several tests share."""
+    with running(engine, built["one"]) as (_, found):
+        healthy(found)
+        yield found
+
+
+def healthy(port: int) -> None:
+    until(lambda: probe.answers(Address(HOST, port)), HEALTHY_S, "healthy")
+
+
+def test_labels_say_where_it_comes_from(workshop: Workshop, tmp_path: Path) -> None:
+    folder = make_release(tmp_path / "labelled")
+    facts = json.loads((folder / RELEASE_FILE).read_text())
+    (folder / RELEASE_FILE).write_text(json.dumps({**facts, "fingerprint": "f1"}))
+    labels = workshop.engine.images.get(workshop.build(folder)).labels
+    assert labels == {
+        "org.opencontainers.image.title": "plant disease API",
+        "org.opencontainers.image.version": "labelled",
+        "org.opencontainers.image.revision": facts["commit"],
+        "org.opencontainers.image.created": facts["created"],
+        "org.plantops.release": "labelled",
+        "org.plantops.digest": Bundle.load(folder).digest,
+        "org.plantops.serving-code": code.serving_digest({}),
+        "org.plantops.data": "f1",
+        "org.plantops.mlflow-run": "r1",
+    }
+
+
+def test_a_new_model_is_one_new_layer_the_last(workshop: Workshop, built: dict[str, str]) -> None:
+    one, two = (workshop.layers(built[name]) for name in ("one", "two"))
+    assert one[:-1] == two[:-1]
+    assert one[-1] != two[-1]
+
+
+def test_the_same_release_again_is_the_same_image(workshop: Workshop, built: dict[str, str], folders: Any) -> None:
+    before = workshop.engine.images.get(built["one"]).id
+    assert workshop.engine.images.get(workshop.build(folders["one"])).id == before
+
+
+def test_it_adds_little_to_the_base(workshop: Workshop, built: dict[str, str]) -> None:
+    assert 0 < workshop.added(built["one"]) <= MAX_ADDED
+
+
+def test_the_log_comes_line_by_line_and_the_sentence_has_numbers(workshop: Workshop, folders: Any) -> None:
+    said: list[str] = []
+    sentence = image.build(workshop.engine, workshop.config, folders["one"], said.append)
+    assert said[0].startswith("Step 1/")
+    assert f"{workshop.config.docker.image}:one" in said[-1]
+    assert all(line and "\n" not in line for line in said)
+    assert sentence.startswith(f"image {workshop.config.docker.image}:one, ")
+    assert sentence.endswith(" MB")
+
+
+def test_latest_moves_and_what_is_there_is_known(workshop: Workshop, built: dict[str, str], tmp_path: Path) -> None:
+    images, latest = workshop.engine.images, image.latest(workshop.config)
+    for name in ("one", "two"):
+        image.make_latest(workshop.engine, built[name])
+        assert images.get(latest).id == images.get(built[name]).id
+    gone = workshop.build(make_release(tmp_path / "gone"))
+    assert {"one", "two", "gone"} <= image.present(workshop.engine, workshop.config)
+    assert "latest" not in image.present(workshop.engine, workshop.config)
+    for _ in range(2):
+        image.remove(workshop.engine, gone)
+        assert not image.exists(workshop.engine, gone)
+    assert "gone" not in image.present(workshop.engine, workshop.config)
+    assert image.exists(workshop.engine, built["one"])
+    with pytest.raises(StepFailed, match="No such image"):
+        image.make_latest(workshop.engine, gone)
+
+
+def test_it_holds_what_serving_reads_and_no_more(workshop: Workshop, built: dict[str, str]) -> None:
+    found = inside(workshop.engine, built["one"])
+    files = {name for name, facts in found.items() if facts[-1]}
+    golden = {f"bundle/golden/{number}.jpg" for number in range(4)}
+    wanted = {"bundle/model.onnx", "bundle/manifest.json", "bundle/golden.json", "bundle/release.json", *golden}
+    assert {name for name in files if name.startswith("bundle/")} == wanted
+    served = {f"opt/plantops/plantops/{path}" for path in code.serving_files()}
+    assert {name for name in files if name.startswith("opt/plantops/")} == served
+    packages = {name.split("/")[2].split("-")[0].lower() for name in files if name.startswith("opt/packages/")}
+    assert {"onnxruntime", "numpy", "pil", "fastapi", "uvicorn", "prometheus_client"} <= packages
+    assert not packages & set(NEVER)
+    assert not [name for name in found if "/tests/" in name or name.endswith(".pyi")]
+    assert all(facts[2:4] == (0, 0) for facts in found.values()), "the user it runs as owns a file"
+
+
+def test_our_layers_touch_their_own_places_only(workshop: Workshop, built: dict[str, str]) -> None:
+    added = everything(workshop.engine, built["one"]) - everything(workshop.engine, BASE)
+    assert {name.split("/")[0] for name in added} == set(PLACES), "pip's cache, or something else, was left behind"
+
+
+def test_nothing_private_and_no_path_of_this_machine_in_any_layer(
+    workshop: Workshop, built: dict[str, str], tmp_path: Path, folders: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PLANTOPS_TEST_TOKEN", SECRET)
+    name = workshop.build(folders["two"])
+    private = [SECRET, str(workshop.config.root), str(folders["two"]), str(ROOT), "PLANTOPS_TEST_TOKEN"]
+    found = [(where, word) for where, data in blobs(workshop.engine, name, tmp_path / "saved.tar")
+             for word in private if word.encode() in data]  # fmt: skip
+    assert not found
+    seen = [where for where, data in blobs(workshop.engine, name, tmp_path / "saved.tar") if b"model.onnx" in data]
+    assert seen, "the search finds what is there"
+
+
+def test_it_answers_on_a_read_only_root(port: int) -> None:
+    data = photo(7)
+    answer = predict(port, data, "?top=99")
+    assert answer.headers["x-plantops-release"] == "one"
+    expected = MODELS["one"].answer(data)
+    assert all(abs(expected[name] - value) < TOLERANCE for name, value in probabilities(answer).items())
+
+
+def test_the_user_is_nobody_and_cannot_write_even_to_a_root_that_is_writable(
+    engine: DockerClient, built: dict[str, str]
+) -> None:
+    with running(engine, built["one"], read_only=False) as (made, _):
+        assert made.exec_run(["id", "-u"]).output.strip() == b"10001"
+        for place in ("/", "/opt", "/opt/plantops/plantops/serve", "/opt/packages/numpy", "/bundle", "/bundle/golden"):
+            tried = made.exec_run(["touch", f"{place}/mark"])
+            assert tried.exit_code != 0, place
+            assert b"Permission denied" in tried.output
+
+
+def test_its_golden_photos_are_answered_through_http(folders: dict[str, Path], port: int) -> None:
+    assert probe.golden(Address(HOST, port), folders["one"]) <= GOLDEN_TOLERANCE
+    with pytest.raises(StepFailed):
+        probe.golden(Address(HOST, port), folders["two"])
+
+
+def test_the_engine_finds_it_healthy_by_itself(engine: DockerClient, built: dict[str, str]) -> None:
+    def state() -> str:
+        made.reload()
+        return str(made.health)
+
+    with running(engine, built["one"]) as (made, _):
+        until(lambda: state() == "healthy", HEALTHY_S, "healthy")
+
+
+def test_503_is_unhealthy(workshop: Workshop, tmp_path: Path) -> None:
+    name = workshop.build(make_release(tmp_path / "sick", preprocessing=dataclasses.replace(SPEC, turn=False)))
+    check = workshop.engine.images.get(name).attrs["Config"]["Healthcheck"]["Test"]
+    assert check[0] == "CMD"
+    with running(workshop.engine, name) as (made, port):
+        until(lambda: not refused(port) and "failed" in said(port), HEALTHY_S, "failed")
+        assert get(port, "/health").status == 503
+        assert made.exec_run(check[1:]).exit_code == 1
+
+
+def said(port: int) -> str:
+    """The status by `/health`, or what is wrong with the connection (the engine's proxy listens before the API)."""
+    try:
+        return str(get(port, "/health").json["status"])
+    except (OSError, http.client.HTTPException) as error:
+        return type(error).__name__
+
+
+def test_sigterm_under_a_request_answers_it_and_ends_well(engine: DockerClient, built: dict[str, str]) -> None:
+    body = form(("file", "leaf.jpg", photo(1)))
+    head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: {KIND}\r\nContent-Length: {len(body)}\r\n\r\n"
+    with running(engine, built["one"]) as (made, port):
+        healthy(port)
+        with socket.create_connection((HOST, port), timeout=30) as client:
+            client.sendall(head.encode() + body[:100])
+            until(lambda: b"api_active_requests 2.0" in get(port, "/metrics").body, what="the upload beginning")
+            stopping = threading.Thread(target=made.stop, kwargs={"timeout": 60})
+            stopping.start()
+            until(lambda: said(port) != "healthy", what="the door closing")
+            client.sendall(body[100:])
+            answer = client.makefile("rb").read()
+        stopping.join(70)
+        assert answer.startswith(b"HTTP/1.1 200 OK")
+        assert b"connection: close" in answer
+        assert made.wait(timeout=10)["StatusCode"] == 0
+
+
+@pytest.mark.parametrize("kind", ["clone", "project"])
+def test_by_hand_and_by_the_sdk_it_holds_the_same(
+    workshop: Workshop, folders: dict[str, Path], built: dict[str, str], tmp_path: Path, kind: str
+) -> None:
+    root = make_root(tmp_path / kind)
+    if kind == "clone":
+        shutil.copytree(ROOT / "src", root / "src", ignore=shutil.ignore_patterns("*.egg-info"))
+        (root / "src/plantops/serve/__pycache__").mkdir(exist_ok=True)
+        (root / "src/plantops/serve/__pycache__/stale.cpython-311.pyc").write_text(SECRET)
+    image.write_code(root)
+    assert (root / "docker/app").exists() is (kind == "project")
+    by_hand = inside(workshop.engine, workshop.by_hand(folders["one"], root))
+    assert by_hand == inside(workshop.engine, built["one"])
+
+
+def test_a_broken_build_says_the_last_lines(workshop: Workshop, folders: dict[str, Path], tmp_path: Path) -> None:
+    config = configured(make_root(tmp_path / "broken"), workshop.config.docker.image)
+    recipe = config.root / image.DOCKERFILE
+    recipe.write_text(f"FROM {BASE}\nRUN echo so far so good && echo the mishap && false\n")
+    with pytest.raises(StepFailed) as caught:
+        image.build(workshop.engine, config, folders["one"], lambda _: None)
+    assert "returned a non-zero code: 1" in caught.value.message
+    assert "\n    the mishap" in caught.value.message
+    assert "docker build -f docker/Dockerfile.inference" in caught.value.hint
+    recipe.unlink()
+    with pytest.raises(SetupError, match="Dockerfile.inference is missing"):
+        image.build(workshop.engine, config, folders["one"], lambda _: None)
+
+
+def test_a_damaged_release_is_not_built(workshop: Workshop, tmp_path: Path) -> None:
+    folder = make_release(tmp_path / "damaged")
+    (folder / "model.onnx").write_bytes(b"changed")
+    with pytest.raises(StepFailed, match="not the file that manifest.json names"):
+        workshop.build(folder)
+    assert "damaged" not in image.present(workshop.engine, workshop.config)
+
+
+FAULTS = {
+    "permuted classes": {"classes": (*CLASSES[1:], CLASSES[0])},
+    "wrong mean": {"preprocessing": dataclasses.replace(SPEC, mean=(0.5, 0.5, 0.5))},
+    "wrong std": {"preprocessing": dataclasses.replace(SPEC, std=(0.5, 0.5, 0.5))},
+    "another resize": {"preprocessing": dataclasses.replace(SPEC, fit="squash")},
+    "ignored EXIF": {"preprocessing": dataclasses.replace(SPEC, turn=False)},
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_caught_through_http_before_any_traffic(
+    workshop: Workshop, folders: dict[str, Path], tmp_path: Path, fault: str
+) -> None:
+    name = fault.replace(" ", "-")
+    # As shipped, its own proof stops it: it never gets healthy.
+    faulty = make_release(tmp_path / name, MODELS["one"], **FAULTS[fault])
+    with running(workshop.engine, workshop.build(faulty)) as (_, port), pytest.raises(StepFailed, match="golden photo"):
+        probe.wait_healthy(Address(HOST, port), HEALTHY_S, lambda: None)
+    # Sure of itself, because its golden answers have the fault too: the checkpoint's answers tell.
+    (believing := tmp_path / "believing").mkdir()
+    faulty = faulty.rename(believing / name)
+    believe(faulty)
+    with running(workshop.engine, workshop.build(faulty)) as (_, port):
+        probe.wait_healthy(Address(HOST, port), HEALTHY_S, lambda: None)
+        assert probe.golden(Address(HOST, port), faulty) <= GOLDEN_TOLERANCE
+        with pytest.raises(StepFailed, match="golden photo"):
+            probe.golden(Address(HOST, port), folders["one"])
+
+
+def believe(folder: Path) -> None:
+    """Write the golden answers anew, as this faulty bundle gives them."""
+    loaded = predictor.load(folder, 10**8)
+    photos = [
+        {
+            "file": str(golden.file.relative_to(folder)),
+            "probabilities": dict(loaded.ranked(loaded.predict(loaded.decode(golden.file.read_bytes())), 99)),
+        }
+        for golden in loaded.bundle.golden()
+    ]
+    (folder / GOLDEN).write_text(json.dumps({"photos": photos}))
