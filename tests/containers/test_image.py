@@ -249,14 +249,14 @@ def test_a_broken_build_says_the_last_lines(workshop: Workshop, folders: dict[st
     assert "\n    the mishap" in caught.value.message
     assert "docker build -f docker/Dockerfile.inference" in caught.value.hint
     recipe.unlink()
-    with pytest.raises(SetupError, match="Dockerfile.inference is missing"):
+    with pytest.raises(SetupError, match=r"Dockerfile\.inference is missing"):
         image.build(workshop.engine, config, folders["one"], lambda _: None)
 
 
 def test_a_damaged_release_is_not_built(workshop: Workshop, tmp_path: Path) -> None:
     folder = make_release(tmp_path / "damaged")
     (folder / "model.onnx").write_bytes(b"changed")
-    with pytest.raises(StepFailed, match="not the file that manifest.json names"):
+    with pytest.raises(StepFailed, match=r"not the file that manifest\.json names"):
         workshop.build(folder)
     assert "damaged" not in image.present(workshop.engine, workshop.config)
 
