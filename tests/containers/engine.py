@@ -18,16 +18,26 @@ from plantops.deploy.compose.stack import Stack
 
 FILE = ROOT / "docker" / "docker-compose.yml"
 IMAGE = "plant-disease-mlops:latest"
+Done = subprocess.CompletedProcess[str]
 
 
-def docker(*words: str, check: bool = True, seconds: float = 120, env: Mapping[str, str] | None = None) -> str:
-    """What `docker WORDS` prints; its complaint is shown when it fails."""
+def run(*words: str, check: bool = True, seconds: float = 120, env: Mapping[str, str] | None = None) -> Done:
+    """Run `docker WORDS`; its complaint is shown when it fails."""
     done = subprocess.run(
-        ["docker", *words], capture_output=True, text=True, timeout=seconds, env={**os.environ, **(env or {})}
+        ["docker", *words],
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        env={**os.environ, **(env or {})},
     )
     if check and done.returncode:
         raise AssertionError(f"docker {' '.join(words)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}")
-    return done.stdout.strip()
+    return done
+
+
+def docker(*words: str, check: bool = True, seconds: float = 120) -> str:
+    """What `docker WORDS` prints."""
+    return run(*words, check=check, seconds=seconds).stdout.strip()
 
 
 def need_engine() -> None:
@@ -51,11 +61,18 @@ class Project:
         self.name = f"plantops-test-{uuid.uuid4().hex[:8]}"
         self._env = {**Stack(config).environment(IMAGE), "PLANTOPS_PROJECT": self.name, **changes}
 
+    def run(self, *words: str, seconds: float = 120) -> Done:
+        """Run `docker compose WORDS`."""
+        return _compose(*words, seconds=seconds, env={**self._env, "COMPOSE_ANSI": "never"})
+
     def compose(self, *words: str, seconds: float = 120) -> str:
         """What `docker compose WORDS` prints."""
-        # No docker/.env of the clone: all that counts is given here.
-        argv = ("compose", "--env-file", os.devnull, "-f", str(FILE), *words)
-        return docker(*argv, seconds=seconds, env={**self._env, "COMPOSE_ANSI": "never"})
+        return self.run(*words, seconds=seconds).stdout.strip()
+
+    @staticmethod
+    def bare(*words: str) -> Done:
+        """Run `docker compose WORDS` where there is no docker/.env."""
+        return _compose(*words, seconds=60, env={})
 
     def container(self, service: str) -> dict[str, Any]:
         """What the engine says about the service's one container."""
@@ -71,3 +88,8 @@ class Project:
 def owner(path: Path) -> int:
     """The number of the user whom a file belongs to."""
     return path.stat().st_uid
+
+
+def _compose(*words: str, seconds: float, env: Mapping[str, str]) -> Done:
+    # No docker/.env of the clone: all that counts is given here.
+    return run("compose", "--env-file", os.devnull, "-f", str(FILE), *words, seconds=seconds, env=env)

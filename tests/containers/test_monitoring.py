@@ -74,7 +74,7 @@ class Prometheus:
 def config(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Config]:
     """Settings of a stack that can do one photo at a time; with the image of its release."""
     need_engine()
-    need_image("prom/prometheus")
+    need_image(_image())
     made = Config(
         ROOT, ROOT / "config.yaml", serve=ServeConfig(threads=1, max_waiting=0),
         docker=DockerConfig(image=f"plantops-test-{uuid.uuid4().hex[:8]}", mlflow=False),
@@ -110,7 +110,7 @@ def prometheus(config: Config) -> Iterator[Prometheus]:
 
 def test_promtool_accepts_the_file() -> None:
     need_engine()
-    need_image("prom/prometheus")
+    need_image(_image())
     folder = f"{ROOT / 'docker/prometheus'}:/etc/prometheus:ro"
     said = docker(
         "run", "--rm", "--pull", "never", "--network", "none", "--volume", folder, "--entrypoint", "promtool",

@@ -1,0 +1,111 @@
+"""docker-compose.yml as compose itself reads it, with what plantops writes into docker/.env."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import ROOT
+from containers.engine import FILE, Project, need_engine
+from plantops.config import Config, DeployConfig, DockerConfig, GrafanaConfig, PrometheusConfig
+
+API, GATEWAY, OTHERS = "plant-disease-api", "haproxy", ("mlflow", "prometheus", "grafana")
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    need_engine()
+    return Config(tmp_path, tmp_path / "config.yaml")
+
+
+def services(config: Config) -> dict[str, dict[str, Any]]:
+    """The services that a bare `docker compose up` starts."""
+    return dict(json.loads(Project(config).compose("config", "--format", "json"))["services"])
+
+
+def hosts(service: dict[str, Any]) -> list[str]:
+    """The addresses of this machine that the service listens on."""
+    return [port["host_ip"] for port in service.get("ports", ())]
+
+
+def test_compose_accepts_it_without_a_warning(config: Config) -> None:
+    said = Project(config).run("config", "--quiet")
+    assert said.stdout + said.stderr == ""
+    assert set(services(config)) == {API, GATEWAY, *OTHERS}
+
+
+def test_it_asks_for_docker_env_when_there_is_none() -> None:
+    need_engine()
+    with pytest.raises(AssertionError, match="run plantops up once"):
+        Project.bare("config", "--quiet")
+
+
+def test_every_service_restarts_keeps_its_log_short_and_has_its_bounds(config: Config) -> None:
+    for name, service in services(config).items():
+        assert service["restart"] == "unless-stopped", name
+        assert service["logging"] == {"driver": "json-file", "options": {"max-size": "10m", "max-file": "3"}}, name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["cap_drop"] == ["ALL"], name
+        assert 0 < int(service["mem_limit"]) <= 2 * 1024**3, name
+        assert not service.get("privileged"), name
+        assert "network_mode" not in service, name
+
+
+def test_every_service_has_a_health_check(config: Config) -> None:
+    """In the file, or in our Dockerfile of the image."""
+    ours = {API: "Dockerfile.inference", "mlflow": "Dockerfile.mlflow"}
+    for name, service in services(config).items():
+        assert "healthcheck" in service or "\nHEALTHCHECK " in (ROOT / "docker" / ours[name]).read_text(), name
+
+
+def test_every_port_is_this_machines_alone(config: Config) -> None:
+    for name, service in services(config).items():
+        assert hosts(service) == ["127.0.0.1"], name
+
+
+def test_only_what_config_yaml_opens_is_open(config: Config) -> None:
+    opened = replace(config, deploy=DeployConfig(bind="0.0.0.0"), grafana=GrafanaConfig(bind="0.0.0.0"))
+    found = {name for name, service in services(opened).items() if hosts(service) != ["127.0.0.1"]}
+    assert found == {GATEWAY, "grafana"}
+
+
+@pytest.mark.parametrize("left_out", OTHERS)
+def test_the_stack_goes_without(config: Config, left_out: str) -> None:
+    less = {
+        "mlflow": replace(config, docker=DockerConfig(mlflow=False)),
+        "prometheus": replace(config, prometheus=PrometheusConfig(enabled=False)),
+        "grafana": replace(config, grafana=GrafanaConfig(enabled=False)),
+    }
+    assert set(services(less[left_out])) == {API, GATEWAY, *OTHERS} - {left_out}
+
+
+def test_images_of_others_are_pinned_and_ours_never_pulled(config: Config) -> None:
+    for name, service in services(config).items():
+        _, _, tag = service["image"].rpartition(":")
+        if name in (API, "mlflow"):
+            assert service["pull_policy"] == "never", name
+        else:
+            assert tag[0] in "v0123456789", name
+            assert tag.count(".") == 2, name
+
+
+def test_what_is_kept_is_in_volumes_or_in_the_project(config: Config) -> None:
+    """Nothing that `down` takes away: what a container writes elsewhere is gone with it."""
+    kept = {name: {one["target"] for one in service.get("volumes", ())} for name, service in services(config).items()}
+    assert "/prometheus" in kept["prometheus"]
+    assert "/var/lib/grafana" in kept["grafana"]
+    assert str(config.root / "mlruns") in kept["mlflow"]
+
+
+def test_files_that_it_mounts_exist(config: Config) -> None:
+    """Docker would make an empty folder in place of a missing one."""
+    mounted = [
+        one for service in services(config).values() for one in service.get("volumes", ()) if one["type"] == "bind"
+    ]
+    ours = [Path(one["source"]) for one in mounted if Path(one["source"]).is_relative_to(FILE.parent)]
+    assert len(ours) >= 4
+    assert all(path.exists() for path in ours)
