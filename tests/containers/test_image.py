@@ -8,6 +8,7 @@ import json
 import shutil
 import socket
 import threading
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ import pytest
 from api_client import HOST, KIND, form, get, predict, probabilities, refused, until
 from bundle_factory import CLASSES, SPEC, make_release, photo
 from conftest import ROOT
+from containers.engine import need_engine
 from containers.images import (
     BASE,
     PLACES,
@@ -26,6 +28,7 @@ from containers.images import (
     configured,
     everything,
     inside,
+    keep_private,
     make_root,
     running,
 )
@@ -49,6 +52,40 @@ NEVER = ("torch", "lightning", "timm", "mlflow", "dvc", "onnx", "matplotlib", "t
 
 
 @pytest.fixture(scope="module")
+def engine() -> Iterator[DockerClient]:
+    """The engine's client; skipped plainly where no engine answers."""
+    need_engine()
+    import docker
+
+    client = docker.from_env(timeout=120)
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="module")
+def workshop(engine: DockerClient, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
+    """A project to build in. Its images go when the tests are over."""
+    name = f"plantops-test-{uuid.uuid4().hex[:8]}"
+    made = Workshop(engine, configured(make_root(tmp_path_factory.mktemp("workshop")), name))
+    yield made
+    for release in [*image.present(engine, made.config), "latest"]:
+        image.remove(engine, image.tag(made.config, release))
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Two releases with distinguishable answers, and private things in their folders."""
+    place = tmp_path_factory.mktemp("releases")
+    return {name: keep_private(make_release(place / name, model)) for name, model in MODELS.items()}
+
+
+@pytest.fixture(scope="module")
+def built(workshop: Workshop, folders: dict[str, Path]) -> dict[str, str]:
+    """The tags of their images."""
+    return {name: workshop.build(folder) for name, folder in folders.items()}
+
+
+@pytest.fixture(scope="module")
 def port(engine: DockerClient, built: dict[str, str]) -> Iterator[int]:
     """A healthy container of the first release that several tests share."""
     with running(engine, built["one"]) as (_, found):
@@ -63,7 +100,7 @@ def healthy(port: int) -> None:
 def test_labels_say_where_it_comes_from(workshop: Workshop, tmp_path: Path) -> None:
     folder = make_release(tmp_path / "labelled")
     facts = json.loads((folder / RELEASE_FILE).read_text())
-    (folder / RELEASE_FILE).write_text(json.dumps({**facts, "fingerprint": "f1"}))
+    (folder / RELEASE_FILE).write_text(json.dumps({**facts, "fingerprint": 'f"1" $HOME \\n'}))
     labels = workshop.engine.images.get(workshop.build(folder)).labels
     assert labels == {
         "org.opencontainers.image.title": "plant disease API",
@@ -73,7 +110,7 @@ def test_labels_say_where_it_comes_from(workshop: Workshop, tmp_path: Path) -> N
         "org.plantops.release": "labelled",
         "org.plantops.digest": Bundle.load(folder).digest,
         "org.plantops.serving-code": code.serving_digest({}),
-        "org.plantops.data": "f1",
+        "org.plantops.data": 'f"1" $HOME \\n',
         "org.plantops.mlflow-run": "r1",
     }
 
@@ -274,14 +311,12 @@ FAULTS = {
 def test_a_fault_is_caught_through_http_before_any_traffic(
     workshop: Workshop, folders: dict[str, Path], tmp_path: Path, fault: str
 ) -> None:
-    name = fault.replace(" ", "-")
     # As shipped, its own proof stops it: it never gets healthy.
-    faulty = make_release(tmp_path / name, MODELS["one"], **FAULTS[fault])
+    faulty = make_release(tmp_path / fault.replace(" ", "-"), MODELS["one"], **FAULTS[fault])
     with running(workshop.engine, workshop.build(faulty)) as (_, port), pytest.raises(StepFailed, match="golden photo"):
         probe.wait_healthy(Address(HOST, port), HEALTHY_S, lambda: None)
     # Sure of itself, because its golden answers have the fault too: the checkpoint's answers tell.
-    (believing := tmp_path / "believing").mkdir()
-    faulty = faulty.rename(believing / name)
+    faulty = make_release(tmp_path / f"sure-{faulty.name}", MODELS["one"], **FAULTS[fault])
     believe(faulty)
     with running(workshop.engine, workshop.build(faulty)) as (_, port):
         probe.wait_healthy(Address(HOST, port), HEALTHY_S, lambda: None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 import tarfile
 import time
@@ -51,11 +52,11 @@ def build(client: DockerClient, config: Config, release_folder: Path, say: Calla
     SetupError when the project lacks the files to build from.
     """
     name, began, bundle = tag(config, release_of(release_folder)), time.monotonic(), _bundle(release_folder)
-    context, labels = _context(config.root, bundle), _labels(bundle)
+    context = _context(config.root, bundle)
     last: deque[str] = deque(maxlen=_SHOWN_LINES)
     with speaking():
         answer = client.api.build(
-            fileobj=context, custom_context=True, dockerfile=DOCKERFILE, tag=name, labels=labels,
+            fileobj=context, custom_context=True, dockerfile=DOCKERFILE, tag=name,
             rm=True, forcerm=True, decode=True, timeout=_SILENCE_S,
         )  # fmt: skip
         for line in _lines(answer, last):
@@ -126,25 +127,26 @@ def _context(root: Path, bundle: Bundle) -> io.BytesIO:
     """A tar of all that the Dockerfile copies. The same files give the same bytes."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as tar:
-        for name, path in _files(root, bundle):
-            if not path.is_file():
-                raise SetupError(f"{path} is missing", "plantops init (it writes what is missing)")
+        for name, data in _files(root, bundle):
             entry = tarfile.TarInfo(name)
-            entry.size, entry.mode = path.stat().st_size, 0o644
-            with path.open("rb") as file:
-                tar.addfile(entry, file)
+            entry.size, entry.mode = len(data), 0o644
+            tar.addfile(entry, io.BytesIO(data))
     packed.seek(0)
     return packed
 
 
-def _files(root: Path, bundle: Bundle) -> Iterator[tuple[str, Path]]:
+def _files(root: Path, bundle: Bundle) -> Iterator[tuple[str, bytes]]:
     for name in (DOCKERFILE, PACKAGES):
-        yield name, root / name
+        if not (root / name).is_file():
+            raise SetupError(f"{root / name} is missing", "plantops init (it writes what is missing)")
+    # One line for all labels: handed to the builder one by one, each would cost it a container.
+    yield DOCKERFILE, (root / DOCKERFILE).read_bytes() + f"\nLABEL {_labels(bundle)}\n".encode()
+    yield PACKAGES, (root / PACKAGES).read_bytes()
     for path in code.serving_files():
-        yield f"{CODE}/{path}", code.PACKAGE / path
+        yield f"{CODE}/{path}", (code.PACKAGE / path).read_bytes()
     served = [path for name in _SERVED if (path := bundle.path / name).exists()]
     for path in [*served, *(golden.file for golden in bundle.golden())]:
-        yield f"{BUNDLE}/{path.relative_to(bundle.path)}", path
+        yield f"{BUNDLE}/{path.relative_to(bundle.path)}", path.read_bytes()
 
 
 def _bundle(folder: Path) -> Bundle:
@@ -157,8 +159,8 @@ def _bundle(folder: Path) -> Bundle:
         raise StepFailed(f"{folder} cannot be served: {error}", "plantops run --force") from None
 
 
-def _labels(bundle: Bundle) -> dict[str, str]:
-    """Where the image comes from: OCI's annotation keys, and our own. What is not known has no label."""
+def _labels(bundle: Bundle) -> str:
+    """Where the image comes from, as a Dockerfile says it: OCI's annotation keys, and our own, where they are known."""
     written = bundle.path / RELEASE_FILE
     facts = json.loads(written.read_text(encoding="utf-8")) if written.exists() else {}
     release = release_of(bundle.path)
@@ -174,7 +176,12 @@ def _labels(bundle: Bundle) -> dict[str, str]:
         "org.plantops.data": facts.get("fingerprint"),
         "org.plantops.mlflow-run": (facts.get("mlflow") or {}).get("run"),
     }
-    return {key: str(value) for key, value in known.items() if value}
+    return " ".join(f"{key}={_quoted(str(value))}" for key, value in known.items() if value)
+
+
+def _quoted(text: str) -> str:
+    """As a Dockerfile reads it literally."""
+    return '"' + re.sub(r'([\\"$])', r"\\\1", text) + '"'
 
 
 def _lines(events: Iterable[dict[str, Any]], last: Iterable[str]) -> Iterator[str]:
