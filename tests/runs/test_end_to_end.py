@@ -80,7 +80,6 @@ def test_first_release_answers_and_is_recorded(project: Path) -> None:
     metrics = json.loads((project / "metrics/evaluation.json").read_text())
     assert metrics["macro_f1"] > 0.65
     assert "macro_f1" in sh("dvc", "metrics", "show", cwd=project).stdout
-    sh("dvc", "plots", "show", cwd=project)
     from mlflow.tracking import MlflowClient
 
     client = MlflowClient(f"sqlite:///{project}/mlruns/mlflow.db")
@@ -91,6 +90,21 @@ def test_first_release_answers_and_is_recorded(project: Path) -> None:
     assert len(client.get_metric_history(run.info.run_id, "val_loss")) >= 5
     assert run.data.metrics["macro_f1"] == pytest.approx(metrics["macro_f1"])
     assert {"bundle", "plots", "metrics"} <= {file.path for file in client.list_artifacts(run.info.run_id)}
+
+
+def test_dvc_shows_our_plots(project: Path) -> None:
+    """On one page, which git is not asked to keep."""
+    before = sh("git", "status", "--porcelain", cwd=project).stdout
+    assert "dvc_plots/index.html" in sh("dvc", "plots", "show", cwd=project).stdout
+    page = (project / "dvc_plots/index.html").read_text()
+    for named in ("loss by epoch", "train_loss", "val_loss", "confusion.csv", *FIRST):
+        assert named in page, named
+    pictures = {path.name.rpartition("_")[2]: path for path in (project / "dvc_plots/static").iterdir()}
+    assert set(pictures) == {"confusion.png", "curves.png"}
+    for name, path in pictures.items():
+        assert path.name in page
+        assert path.read_bytes() == (project / "plots" / name).read_bytes()
+    assert sh("git", "status", "--porcelain", cwd=project).stdout == before
 
 
 def test_the_registered_model_loads_and_answers_alike(project: Path) -> None:
@@ -119,6 +133,17 @@ def test_photos_it_never_saw_score_alike_through_the_api(project: Path) -> None:
         assert said["confidence"] == pytest.approx(float(row["confidence"]), abs=1e-4)
 
 
+def assert_metrics_diff(project: Path) -> None:
+    """DVC sets the scores of the committed training beside those of the newest."""
+    told = json.loads(sh("dvc", "metrics", "diff", "--json", cwd=project).stdout)
+    moved = told["metrics/evaluation.json"]
+    newest = json.loads((project / "metrics/evaluation.json").read_text())
+    assert moved["macro_f1"]["new"] == newest["macro_f1"]
+    assert 0 < moved["macro_f1"]["old"] != newest["macro_f1"]
+    assert f"per_class.{SIXTH}.recall" in moved
+    assert "macro_f1" in sh("dvc", "metrics", "diff", cwd=project).stdout
+
+
 def test_a_sixth_class_under_load_and_back(project: Path, photos: Path) -> None:
     one = answering(project)
     copy(photos, project, SIXTH)
@@ -129,6 +154,7 @@ def test_a_sixth_class_under_load_and_back(project: Path, photos: Path) -> None:
     # The training alone, so that the load meets the switch and not the training.
     plantops("run", "--skip-deploy", cwd=project)
     assert answering(project) == one
+    assert_metrics_diff(project)
     port = int(url(project).rpartition(":")[2])
     some = [path.read_bytes() for path in sorted((photos / SIXTH).iterdir())[:6]]
     with Load(port, lambda release, data: expected(project, release, data), some) as load:
