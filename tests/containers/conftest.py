@@ -1,53 +1,57 @@
-"""One engine, one workshop and two releases' images for all tests of the image; nothing of it is left."""
+"""Stacks of containers that belong to one test, and leave nothing behind."""
 
 from __future__ import annotations
 
+import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
-from bundle_factory import make_release
-from containers.engine import need_engine
-from containers.images import Workshop, configured, keep_private, make_root
-from deploy.load import MODELS
-
-if TYPE_CHECKING:
-    from docker import DockerClient
-
-
-@pytest.fixture(scope="session")
-def engine() -> Iterator[DockerClient]:
-    """The engine's client; skipped plainly where no engine answers."""
-    need_engine()
-    import docker
-
-    client = docker.from_env(timeout=120)
-    yield client
-    client.close()
+from api_client import free_port
+from bundle_factory import TinyModel, make_release
+from conftest import ROOT
+from containers.engine import docker, need_engine, need_image
+from plantops.config import Config, DeployConfig, DockerConfig, GrafanaConfig, PrometheusConfig
+from plantops.deploy.compose import Compose
 
 
-@pytest.fixture(scope="session")
-def workshop(engine: DockerClient, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
-    """A project to build in. Its images go when the tests are over."""
+def own_config(root: Path) -> Config:
+    """A project's own copy of the stack: free ports, a name and images of its own, the API and HAProxy alone."""
     name = f"plantops-test-{uuid.uuid4().hex[:8]}"
-    yield Workshop(engine, configured(make_root(tmp_path_factory.mktemp("workshop")), name))
-    for one in engine.images.list(name=name):
-        for tag in one.tags:
-            if tag.startswith(f"{name}:"):
-                engine.images.remove(tag, force=True)
+    shutil.copytree(ROOT / "docker", root / "docker", ignore=shutil.ignore_patterns(".env", "app"))
+    return Config(
+        root=root,
+        file=root / "config.yaml",
+        project=name,
+        deploy=DeployConfig(backend="compose", port=free_port()),
+        docker=DockerConfig(image=name, mlflow=False),
+        prometheus=PrometheusConfig(enabled=False),
+        grafana=GrafanaConfig(enabled=False),
+    )
 
 
-@pytest.fixture(scope="session")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Two releases with distinguishable answers, and private things in their folders."""
-    place = tmp_path_factory.mktemp("releases")
-    return {name: keep_private(make_release(place / name, model)) for name, model in MODELS.items()}
+def forget_images(name: str) -> None:
+    """Remove all images of that name."""
+    for one in docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}", name).split():
+        docker("image", "rm", "-f", one, check=False)
 
 
-@pytest.fixture(scope="session")
-def built(workshop: Workshop, folders: dict[str, Path]) -> dict[str, str]:
-    """The tags of their images."""
-    return {name: workshop.build(folder) for name, folder in folders.items()}
+@pytest.fixture
+def stack(tmp_path: Path) -> Iterator[Compose]:
+    """The compose backend of a project of the test's own."""
+    need_engine()
+    need_image("haproxy:2.8.10")
+    config = own_config(tmp_path / "project")
+    backend = Compose(config)
+    yield backend
+    backend.down()
+    docker("compose", "-p", config.project, "down", "--volumes", "--remove-orphans", check=False)
+    forget_images(config.project)
+
+
+@pytest.fixture
+def releases(tmp_path: Path) -> dict[str, Path]:
+    """Two releases that answer differently."""
+    return {name: make_release(tmp_path / name, TinyModel(seed)) for name, seed in (("one", 1), ("two", 2))}

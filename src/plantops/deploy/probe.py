@@ -136,15 +136,17 @@ def serving(public: Address) -> Serving:
     )  # fmt: skip
 
 
-def watch(public: Address, seconds: float) -> None:
+def watch(public: Address, seconds: float, alive: Callable[[], None] = lambda: None) -> None:
     """Ask `/health` over and over, count answers of 500, and notice an API that had to be started again.
 
-    Raises StepFailed as soon as something is wrong.
+    Raises StepFailed as soon as something is wrong; ``alive`` is called between questions and may raise.
     """
+    alive()
     first = _watched(public)
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         time.sleep(min(_WATCH_EVERY_S, seconds))
+        alive()
         seen = _watched(public)
         if (seen["release"], seen["since"]) != (first["release"], first["since"]):
             raise StepFailed(f"the API changed under watch: {first} became {seen}")

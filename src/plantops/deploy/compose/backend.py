@@ -173,7 +173,7 @@ class Compose:
             return
         self._remove(made)
         if self._gateway.answers():
-            self._gateway.open_all()
+            self._gateway.open_but({made.inside})
 
     def serving(self) -> Serving | None:
         """What answers on the public port, as it says itself."""
@@ -232,7 +232,7 @@ class Compose:
 
     def watch(self, seconds: float) -> None:
         """Look at the public port for that long. Raises StepFailed when what it says or does is wrong."""
-        probe.watch(self.public, seconds)
+        probe.watch(self.public, seconds, self._all_running)
 
     def _tag(self, release: Path) -> str:
         return image.tag(self._config, release_of(release))
@@ -258,15 +258,22 @@ class Compose:
         self._drained = self._gateway.only(one.inside, self._config.serve.request_timeout_s)
 
     def _keep_only(self, current: Container) -> None:
-        for one in self._containers(API):
-            if one.id != current.id:
-                engine.remove(self._engine, one, 0 if self._drained else _PATIENCE_S)
+        left = [one for one in self._containers(API) if one.id != current.id]
+        for one in left:
+            engine.remove(self._engine, one, 0 if self._drained else _PATIENCE_S)
         if self._gateway.answers():
-            self._gateway.forget_all_but(current.inside)
-            self._gateway.open_all()
+            # HAProxy has the addresses of those that are gone for some seconds more.
+            self._gateway.open_but({one.inside for one in left} - {"", current.inside})
 
     def _remove(self, one: Container) -> None:
         engine.remove(self._engine, one, _PATIENCE_S)
+
+    def _all_running(self) -> None:
+        """Raise StepFailed when a container died. Asked of the engine: HAProxy has clients wait for a while then."""
+        for one in self._containers(API):
+            if not one.running or one.restarts:
+                lines = "".join(f"\n    {line}" for line in engine.last_lines(self._engine, one))
+                raise StepFailed(f"the container of {one.image} died under watch; it said last:{lines}")
 
     def _still_there(self, made: Container) -> None:
         now = next((one for one in self._containers(API) if one.id == made.id), None)

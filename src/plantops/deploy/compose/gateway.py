@@ -7,6 +7,7 @@ of its container, so nothing has to be known about which slot a container got.
 from __future__ import annotations
 
 import csv
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,30 +64,28 @@ class Gateway:
 
     def hold_newcomers(self) -> None:
         """Close the free places: whoever gets one has no traffic until it is opened."""
-        self._set("maint", [slot for slot in self.slots() if not slot.address])
+        self._set("state maint", [slot for slot in self.slots() if not slot.address])
 
     def open(self, address: str) -> None:
         """Give the container at ``address`` traffic, and wait until it has. Raises StepFailed when it gets none."""
         if not process.wait_until(lambda: self._at(address) is not None, _SEEN_S, _POLL_S):
             raise StepFailed(f"HAProxy does not find the container at {address}", "docker logs of haproxy")
-        self._set("ready", [slot for slot in self.slots() if slot.address == address])
+        self._set("state ready", [slot for slot in self.slots() if slot.address == address])
         if not process.wait_until(lambda: any(one.up for one in self._all_at(address)), _SEEN_S, _POLL_S):
             raise StepFailed(f"HAProxy finds the container at {address} unhealthy: {self._at(address)}")
+        # As robust as one that was up for long: else its first failed check would have it down at once.
+        self._set("health up", self._all_at(address))
 
     def only(self, address: str, patience: float) -> bool:
         """Drain every other container, and wait until their last request is answered; False if one was not."""
-        self._set("drain", [slot for slot in self.slots() if slot.address and slot.address != address])
+        self._set("state drain", [slot for slot in self.slots() if slot.address and slot.address != address])
         return process.wait_until(
             lambda: not any(slot.sessions for slot in self.slots() if slot.address != address), patience, _POLL_S
         )
 
-    def forget_all_but(self, address: str) -> None:
-        """Wait until the containers that were removed have left their places."""
-        process.wait_until(lambda: {slot.address for slot in self.slots()} <= {"", address}, _SEEN_S, _POLL_S)
-
-    def open_all(self) -> None:
-        """Every place takes whoever comes: how HAProxy starts, and what it should find after a reboot."""
-        self._set("ready", self.slots())
+    def open_but(self, addresses: Collection[str]) -> None:
+        """Open every place that none of ``addresses`` holds, so that the API finds one whatever its address becomes."""
+        self._set("state ready", [slot for slot in self.slots() if slot.address not in addresses])
 
     def _at(self, address: str) -> Slot | None:
         return next(iter(self._all_at(address)), None)
@@ -94,10 +93,10 @@ class Gateway:
     def _all_at(self, address: str) -> list[Slot]:
         return [slot for slot in self.slots() if slot.address == address]
 
-    def _set(self, state: str, slots: list[Slot]) -> None:
+    def _set(self, what: str, slots: list[Slot]) -> None:
         for slot in slots:
-            if said := self._ask(f"set server {_BACKEND}/{slot.name} state {state}").strip():
-                raise StepFailed(f"HAProxy refused to set {slot.name} to {state}: {said}")
+            if said := self._ask(f"set server {_BACKEND}/{slot.name} {what}").strip():
+                raise StepFailed(f"HAProxy refused to set {slot.name} to {what}: {said}")
 
     def _ask(self, command: str) -> str:
         try:

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from importlib import metadata
+from pathlib import Path
 
 from plantops import process
 from plantops.config import Config
@@ -36,7 +37,8 @@ class Stack:
     def others(self) -> list[str]:
         """The services beside the API that are wanted."""
         config = self._config
-        ours = config.mlflow.tracking_uri.startswith("sqlite:")  # else a server has the pages
+        # Elsewhere a server has the pages, or the container would not see the database.
+        ours = self._database.is_relative_to(config.root.resolve() / "mlruns")
         wanted = {
             "mlflow": config.docker.mlflow and ours,
             "prometheus": config.prometheus.enabled,
@@ -48,7 +50,6 @@ class Stack:
         """What the compose file asks for, with ``image`` as the API's."""
         config = self._config
         profiles = {"mlflow": "mlflow", "prometheus": "monitoring", "grafana": "grafana"}
-        database = config.mlflow.tracking_uri.removeprefix("sqlite:///")
         serve = {name: getattr(config.serve, name) for name in config.serve.__dataclass_fields__}
         values: dict[str, object] = {
             "PLANTOPS_PROJECT": self.name,
@@ -61,10 +62,12 @@ class Stack:
             "PLANTOPS_API_MEMORY": config.docker.api_memory,
             "PLANTOPS_KEEP_ALIVE_S": f"{config.deploy.keep_alive_s:g}",
             "PLANTOPS_MLFLOW_PORT": config.mlflow.ui_port,
-            "PLANTOPS_MLFLOW_DB": (config.root / database).resolve(),
+            "PLANTOPS_MLFLOW_DB": self._database,
             "PLANTOPS_PROMETHEUS_PORT": config.prometheus.port,
             "PLANTOPS_GRAFANA_BIND": config.grafana.bind,
             "PLANTOPS_GRAFANA_PORT": config.grafana.port,
+            "PLANTOPS_PROMETHEUS_CONFIG": _digest(self._folder / "prometheus"),
+            "GRAFANA_PASSWORD": os.environ.get("GRAFANA_PASSWORD") or self._kept("GRAFANA_PASSWORD"),
             "MLFLOW_VERSION": metadata.version("mlflow"),
             "COMPOSE_PROFILES": ",".join(profiles[one] for one in self.others),
             **{f"PLANTOPS_{name.upper()}": f"{value:g}" for name, value in serve.items()},
@@ -77,6 +80,7 @@ class Stack:
             f"{name}={_quoted(value)}\n" for name, value in self.environment(image).items()
         )
         fresh = self.env_file.with_name(".env.new")
+        fresh.touch(mode=0o600)  # it may hold Grafana's password
         fresh.write_text(text, encoding="utf-8")
         os.replace(fresh, self.env_file)
 
@@ -84,6 +88,21 @@ class Stack:
         """Whether docker/.env names ``image``."""
         line = f"PLANTOPS_IMAGE={_quoted(image)}\n"
         return self.env_file.is_file() and line in self.env_file.read_text(encoding="utf-8")
+
+    def _kept(self, name: str) -> str:
+        """What docker/.env holds already."""
+        if not self.env_file.is_file():
+            return ""
+        lines = self.env_file.read_text(encoding="utf-8").splitlines()
+        return next((_unquoted(line.partition("=")[2]) for line in lines if line.startswith(f"{name}=")), "")
+
+    @property
+    def _database(self) -> Path:
+        """MLflow's SQLite file; a path that is in no project when there is none."""
+        uri = self._config.mlflow.tracking_uri
+        return (
+            (self._config.root / uri.removeprefix("sqlite:///")).resolve() if uri.startswith("sqlite:") else Path("/")
+        )
 
     def add_api(self, image: str, count: int) -> None:
         """Have ``count`` containers of the API, the new ones of ``image``; those that run are left alone."""
@@ -142,3 +161,13 @@ def _quoted(value: str) -> str:
     """As compose reads it literally: in single quotes (docs.docker.com/compose, "Interpolation")."""
     escaped = value.replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"
+
+
+def _unquoted(text: str) -> str:
+    return text.strip()[1:-1].replace("\\'", "'").replace("\\\\", "\\")
+
+
+def _digest(folder: Path) -> str:
+    """Of the files in a folder: a label by it has compose make the container anew when one changes."""
+    found = [one.read_bytes() for one in sorted(folder.rglob("*")) if one.is_file()]
+    return hashlib.sha256(b"\0".join(found)).hexdigest()[:16]

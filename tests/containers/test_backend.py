@@ -1,0 +1,149 @@
+"""The compose backend on a real engine, behind a real HAProxy, under load: nothing is lost, nothing left over."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from api_client import until
+from bundle_factory import CLASSES, TinyModel, make_release
+from containers.engine import docker
+from deploy.load import Load, of_tiny_models, real_photos
+from plantops.deploy.compose import Compose
+from plantops.errors import StepFailed
+
+pytestmark = [pytest.mark.ci, pytest.mark.timeout(600)]
+
+
+def serve(stack: Compose, release: Path) -> None:
+    """What a run does: build, start, try, switch, settle."""
+    stack.build(release, lambda _: None)
+    trial = stack.start(release)
+    stack.try_golden(trial)
+    stack.switch(trial)
+    assert stack.settle() == []
+    now = stack.serving()
+    assert now is not None
+    assert (now.release, now.since) == (trial.release, trial.since)
+
+
+def containers(stack: Compose) -> list[str]:
+    """The states of the API's containers, stopped ones included."""
+    name = stack._config.project
+    label = f"label=com.docker.compose.project={name}"
+    service = "label=com.docker.compose.service=plant-disease-api"
+    return docker("ps", "-a", "--filter", label, "--filter", service, "--format", "{{.State}}").split()
+
+
+def load_on(stack: Compose, each: int = 1) -> Load:
+    return Load(stack.public.port, of_tiny_models, real_photos(6), each=each)
+
+
+def test_twenty_switches_under_load_lose_nothing(stack: Compose, releases: dict[str, Path]) -> None:
+    serve(stack, releases["one"])
+    stack.build(releases["two"], lambda _: None)
+    with load_on(stack, each=2) as load:
+        for number in range(20):
+            before = load.total
+            serve(stack, releases["two" if number % 2 == 0 else "one"])
+            until(lambda so_far=before: load.total > so_far or load.failures, what="an answer")
+        until(lambda: load.total >= 10_000 or load.failures, 120, "ten thousand answers")
+    assert load.failures == []
+    assert load.total >= 10_000
+    for kind in ("fresh", "busy", "idle", "slow"):
+        assert load.seen(kind) == {"one", "two"}
+    assert containers(stack) == ["running"]
+    assert stack.agrees(releases["one"])
+
+
+def test_what_never_gets_healthy_is_told_with_its_last_words(
+    stack: Compose, releases: dict[str, Path], tmp_path: Path
+) -> None:
+    serve(stack, releases["one"])
+    stack.build(releases["two"], lambda _: None)
+    dying = "import sys; sys.exit('no memory for dreams')"
+    (tmp_path / "Dockerfile").write_text(f'FROM {stack._config.project}:two\nENTRYPOINT ["python", "-c", "{dying}"]\n')
+    docker("build", "-t", f"{stack._config.project}:two", "-f", str(tmp_path / "Dockerfile"), str(tmp_path))
+    with load_on(stack) as load:
+        with pytest.raises(StepFailed, match="no memory for dreams"):
+            stack.start(releases["two"])
+        until(lambda: load.total > 50 or load.failures, what="answers")
+    assert (load.failures, load.seen("fresh")) == ([], {"one"})
+    assert containers(stack) == ["running"]
+
+
+def test_permuted_classes_are_refused_before_any_traffic(
+    stack: Compose, releases: dict[str, Path], tmp_path: Path
+) -> None:
+    serve(stack, releases["one"])
+    wrong = make_release(tmp_path / "wrong", TinyModel(2), classes=(CLASSES[1], CLASSES[0], *CLASSES[2:]))
+    stack.build(wrong, lambda _: None)
+    with load_on(stack) as load:
+        with pytest.raises(StepFailed, match=r"golden|failed"):
+            stack.try_golden(stack.start(wrong))
+        until(lambda: load.total > 50 or load.failures, what="answers")
+    assert (load.failures, load.seen("fresh")) == ([], {"one"})
+
+
+def test_a_container_killed_while_it_is_watched_gives_way_to_the_old_one(
+    stack: Compose, releases: dict[str, Path]
+) -> None:
+    serve(stack, releases["one"])
+    stack.build(releases["two"], lambda _: None)
+    with load_on(stack) as load:
+        trial = stack.start(releases["two"])
+        stack.switch(trial)
+        until(lambda: "two" in load.seen("busy") or load.failures, what="the new release's answers")
+        docker("kill", trial.id)
+        with pytest.raises(StepFailed, match="died under watch"):
+            stack.watch(20)
+        stack.back()
+        before = load.total
+        until(lambda: load.total > before + 50 or load.failures, what="answers of the old one")
+    assert load.failures == []
+    now = stack.serving()
+    assert now is not None
+    assert now.release == "one"
+    assert containers(stack) == ["running"]
+    assert stack.agrees(releases["one"])
+
+
+def test_after_a_reboot_the_release_in_service_answers(stack: Compose, releases: dict[str, Path]) -> None:
+    serve(stack, releases["one"])
+    serve(stack, releases["two"])
+    name = stack._config.project
+    ids = docker("ps", "-q", "--filter", f"label=com.docker.compose.project={name}").split()
+    docker("restart", "--time", "1", *ids)
+    until(lambda: (now := stack.serving()) is not None and now.release == "two", 30, "the release in service")
+    until(lambda: stack.agrees(releases["two"]), 30, "HAProxy's agreement")
+    # What is typed by hand finds nothing to do: docker/.env names the release.
+    before = docker("ps", "-q", "--filter", f"label=com.docker.compose.project={name}").split()
+    docker("compose", "-f", str(stack._config.root / "docker/docker-compose.yml"), "up", "-d")
+    assert docker("ps", "-q", "--filter", f"label=com.docker.compose.project={name}").split() == before
+
+
+def test_haproxy_away_and_a_switch_cut_short_are_put_right(stack: Compose, releases: dict[str, Path]) -> None:
+    serve(stack, releases["one"])
+    stack.build(releases["two"], lambda _: None)
+    lost = Compose(stack._config)
+    lost.switch(lost.start(releases["two"]))  # and then its caller died
+    assert not stack.agrees(releases["one"])
+    stack.up(releases["one"])
+    assert stack.agrees(releases["one"])
+    assert containers(stack) == ["running"]
+    gateway = docker("ps", "-q", "--filter", f"name={stack._config.project}-haproxy")
+    docker("rm", "-f", gateway)
+    stack.up(releases["one"])
+    now = stack.serving()
+    assert now is not None
+    assert now.release == "one"
+
+
+def test_down_leaves_nothing_on_a_port(stack: Compose, releases: dict[str, Path]) -> None:
+    assert stack.down() == []
+    serve(stack, releases["one"])
+    assert stack.down() == [f"plant-disease-api ({stack.url})", "haproxy"]
+    assert stack.serving() is None
+    assert containers(stack) == []
+    stack.preflight()
