@@ -31,6 +31,7 @@ def test_capture_of_a_missing_program_and_of_one_that_hangs(tmp_path: Path) -> N
         process.capture(["sleep", "30"], tmp_path, timeout=0.2)
 
 
+@pytest.mark.ci
 def test_interrupt_stops_the_whole_family(tmp_path: Path) -> None:
     """A grandchild that ignores SIGINT and SIGTERM is gone too."""
     stubborn = tmp_path / "stubborn.py"

@@ -6,6 +6,8 @@ import os
 import shutil
 from pathlib import Path
 
+import pytest
+
 from conftest import photo, sh
 from plantops import dirhash, scan
 from plantops.store import Store
@@ -59,6 +61,7 @@ def test_data_that_is_not_here_says_how_to_get_it(project: Path) -> None:
     ]
 
 
+@pytest.mark.ci
 def test_one_dvc_file_over_all(project: Path) -> None:
     raw = project / RAW
     for pointer in raw.glob("*.dvc"):

@@ -318,6 +318,7 @@ def test_many_epochs_and_params_go_in_batches(tracker, project):
 # The tail
 
 
+@pytest.mark.ci
 def test_each_epoch_arrives_within_two_seconds_and_the_old_file_is_ignored(tracker, project):
     path = project / "plots/epochs.csv"
     write_epochs(path, 3)
@@ -458,6 +459,7 @@ def assert_away_soon(tracker: Tracker) -> Away:
     return caught.value
 
 
+@pytest.mark.ci
 def test_a_server_that_is_away_or_silent_is_found_within_seconds(tmp_path):
     address = f"127.0.0.1:{closed_port()}"
     error = assert_away_soon(Tracker(tmp_path, MlflowConfig(tracking_uri=f"http://ann:secret@{address}")))
@@ -477,6 +479,7 @@ def test_a_database_that_cannot_be_written_is_found(tmp_path):
     assert "not a database" in assert_away_soon(Tracker(tmp_path, MlflowConfig())).message
 
 
+@pytest.mark.ci
 def test_a_locked_database_is_found_within_seconds(tracker, project):
     with closing(sqlite3.connect(project / "mlruns/mlflow.db", isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")

@@ -34,6 +34,7 @@ def answered(load: Load, release: str, kinds: tuple[str, ...] = KINDS) -> None:
     until(lambda: load.failures or all(release in load.seen(kind) for kind in kinds), 30, f"answers by {release}")
 
 
+@pytest.mark.ci
 def test_three_switches_under_load(local: Local, releases: dict[str, Path]) -> None:
     exchange(local, releases["one"])
     with Load(local.public.port, of_tiny_models) as load:

@@ -28,6 +28,8 @@ from plantops.ml.runtime import answers
 from plantops.photo import decode
 from plantops.preprocess import Preprocessing
 
+pytestmark = pytest.mark.ci
+
 
 @pytest.fixture(scope="module")
 def bundle(trained: Path) -> Bundle:

@@ -21,6 +21,7 @@ def md5s(raw: Path) -> dict[str, str]:
     return {path: hashlib.md5((raw / path).read_bytes()).hexdigest() for path in survey(raw).files}
 
 
+@pytest.mark.ci
 def test_the_hash_of_the_folder_is_the_one_that_dvc_records(tmp_path: Path) -> None:
     raw = tmp_path / "raw"
     names = ("Pepper,_bell/ü 1.jpg", "Pepper,_bell/deep/2.jpg", "(a) b/3.jpg", ".DS_Store", "notes.csv")

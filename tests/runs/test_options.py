@@ -51,6 +51,7 @@ def test_another_config_file_is_the_one_that_counts(project: Path) -> None:
     assert state(project)["mlflow"] is None
 
 
+@pytest.mark.ci
 def test_another_config_file_that_is_bad_or_away_is_named(project: Path) -> None:
     other = another(project, ("min_accuracy: 0.70", "min_accuracy: 70"))
     for command in ("run", "check", "status", "releases", "rollback", "up", "down", "watch"):
@@ -93,11 +94,23 @@ def raw_elsewhere(project: Path) -> None:
     [
         (no_commit, "has no commit yet"),
         (lambda p: (p / "dvc.yaml").write_text("stages: ["), "dvc.yaml is broken"),
-        (lambda p: (p / "dvc.yaml").write_text("stages:"), "it holds no stages"),
+        pytest.param(lambda p: (p / "dvc.yaml").write_text("stages:"), "it holds no stages", marks=pytest.mark.ci),
         (raw_elsewhere, "params.yaml has prepare.raw: data/raw/Elsewhere, and stage prepare_data"),
-        (lambda p: edit(p / "params.yaml", f"raw: {RAW}", "raw: /photos"), "lies outside the project: /photos"),
-        (lambda p: edit(p / "config.yaml", "min_free_gb: 1.0", "min_free_gb: 1000000"), "GB free"),
-        (lambda p: edit(p / "config.yaml", SQLITE, "tracking_uri: http://127.0.0.1:9"), "http://127.0.0.1:9 does not"),
+        pytest.param(
+            lambda p: edit(p / "params.yaml", f"raw: {RAW}", "raw: /photos"),
+            "lies outside the project: /photos",
+            marks=pytest.mark.ci,
+        ),
+        pytest.param(
+            lambda p: edit(p / "config.yaml", "min_free_gb: 1.0", "min_free_gb: 1000000"),
+            "GB free",
+            marks=pytest.mark.ci,
+        ),
+        pytest.param(
+            lambda p: edit(p / "config.yaml", SQLITE, "tracking_uri: http://127.0.0.1:9"),
+            "http://127.0.0.1:9 does not",
+            marks=pytest.mark.ci,
+        ),
     ],
 )
 def test_a_dry_run_refuses_what_a_run_refuses(project: Path, spoil, says: str) -> None:

@@ -36,6 +36,7 @@ def test_a_run_whose_reader_leaves_goes_on_to_its_end(project: Path) -> None:
     assert lines[-1].startswith("  log:")
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("argv", [["status"], ["check", "--json"], ["doctor"], ["run", "--dry-run"]])
 def test_a_reader_that_leaves_is_no_error(project: Path, argv: list[str]) -> None:
     # `true` ends before plantops says its first word.

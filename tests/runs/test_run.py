@@ -153,6 +153,7 @@ def test_photos_not_under_dvc_are_refused_or_added(project: Path) -> None:
     assert (project / RAW / "NewClass.dvc").is_file()
 
 
+@pytest.mark.ci
 def test_two_runs_at_once(project: Path) -> None:
     edit(project / "dvc.yaml", "python cheap_stages.py train", "sleep 60")
     first = subprocess.Popen([sys.executable, "-m", "plantops", "run"], cwd=project, stdout=subprocess.DEVNULL)

@@ -26,6 +26,7 @@ def drawn(folder: Path) -> dict[str, int]:
     return {one.name: len(list(one.iterdir())) for one in folder.iterdir() if one.is_dir()}
 
 
+@pytest.mark.ci
 def test_into_the_raw_folder_from_anywhere_in_the_project(empty: Path) -> None:
     told = plantops("sample", *FEW, cwd=empty / "data").stdout
     assert drawn(empty / RAW) == dict.fromkeys(NAMES, 4)
@@ -41,6 +42,7 @@ def test_into_the_raw_folder_from_anywhere_in_the_project(empty: Path) -> None:
     assert (other.returncode, "holds another sample" in other.stderr) == (2, True)
 
 
+@pytest.mark.ci
 def test_into_another_folder_outside_any_project(tmp_path: Path) -> None:
     told = plantops("sample", "some/where", *FEW, cwd=tmp_path).stdout
     assert drawn(tmp_path / "some/where") == dict.fromkeys(NAMES, 4)
@@ -60,6 +62,7 @@ def test_photos_are_never_mixed_with_drawn_leaves(project: Path) -> None:
     assert listing(project) == before
 
 
+@pytest.mark.ci
 def test_impossible_wishes_are_refused(empty: Path) -> None:
     for wish in (["--classes", "1"], ["--classes", "99"], ["--per-class", "3"], ["--per-class", "many"]):
         refused = plantops("sample", *wish, cwd=empty, check=False)
