@@ -28,7 +28,7 @@ def test_every_command_is_documented_and_helps(name: str) -> None:
 
 
 def test_every_documented_command_exists() -> None:
-    named = set(re.findall(r"plantops ([a-z]+)", README)) - {"does", "notices", "is", "refuses"}
+    named = set(re.findall(r"plantops ([a-z]+)", README)) - {"builds", "does", "notices", "is", "refuses"}
     assert named <= set(COMMANDS)
 
 
