@@ -232,7 +232,8 @@ class Compose:
 
     def watch(self, seconds: float) -> None:
         """Look at the public port for that long. Raises StepFailed when what it says or does is wrong."""
-        probe.watch(self.public, seconds, self._all_running)
+        known = {one.id: one.restarts for one in self._containers(API)}
+        probe.watch(self.public, seconds, lambda: self._all_running(known))
 
     def _tag(self, release: Path) -> str:
         return image.tag(self._config, release_of(release))
@@ -268,10 +269,10 @@ class Compose:
     def _remove(self, one: Container) -> None:
         engine.remove(self._engine, one, _PATIENCE_S)
 
-    def _all_running(self) -> None:
+    def _all_running(self, known: dict[str, int]) -> None:
         """Raise StepFailed when a container died. Asked of the engine: HAProxy has clients wait for a while then."""
         for one in self._containers(API):
-            if not one.running or one.restarts:
+            if not one.running or one.restarts > known.get(one.id, 0):
                 lines = "".join(f"\n    {line}" for line in engine.last_lines(self._engine, one))
                 raise StepFailed(f"the container of {one.image} died under watch; it said last:{lines}")
 
