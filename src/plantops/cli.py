@@ -190,6 +190,22 @@ def rollback(
 
 
 @command()
+def gc(
+    keep: Annotated[int, typer.Option(help="How many of the newest releases stay whole.", min=1)] = 5,
+    with_dvc: Annotated[
+        bool, typer.Option("--dvc", help="Old stage outputs, too, where the DVC remote has them for sure.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and change nothing.")] = False,
+    as_json: Json = False,
+    config: ConfigFile = None,
+) -> None:
+    """Remove the bundles and images of older releases. What a .dvc names stays, and what a rollback needs."""
+    from plantops import tidy
+
+    tidy.tidy(_config(config), Console(), keep, with_dvc, dry_run, as_json)
+
+
+@command()
 def up(config: ConfigFile = None) -> None:
     """Start the API with the release in service, and the MLflow page."""
     from plantops import releases as shelf

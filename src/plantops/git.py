@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from plantops import process
 from plantops.config import OWN_FILES
-from plantops.errors import SetupError
+from plantops.errors import SetupError, StepFailed
+
+_LOG_S = 600
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,49 @@ def state(root: Path) -> State:
         raise _why_not(root, commit)
     branch = _git(root, "symbolic-ref", "--short", "-q", "HEAD")
     return State(commit.out.strip(), branch.out.strip(), _diff(root))
+
+
+def versions(root: Path, pattern: str) -> set[str]:
+    """All that files of such a name ever held: in the index, and in every commit that git still has.
+
+    Those are the commits of branches, tags, stashes and reflogs, merges included, in the whole repository.
+    Raises SetupError in a shallow clone, StepFailed when git fails.
+    """
+    if _git(root, "rev-parse", "--is-shallow-repository").out.strip() == "true":
+        raise SetupError(f"{root} is a shallow clone: its older commits are not here", "git fetch --unshallow")
+    # Whole files as patches; settings of the user's that would leave some out are overridden.
+    shown = ["-p", "--text", "-U1000000", "--no-ext-diff", "--no-textconv", "--no-renames", "--no-color"]
+    log = ["log", "--all", "--reflog", "--full-history", "-m", "--format="]
+    named = ["--", f":(top){pattern}"]
+    whole = ["-c", "log.diffMerges=separate", "-c", "log.showRoot=true", "-c", "log.follow=false"]
+    found: set[str] = set()
+    for words in ([*whole, *log], ["diff", "--cached"]):
+        answer = process.capture(["git", *words, *shown, *named], root, _LOG_S)
+        if not answer.ok:
+            raise StepFailed(f"git {words[-1]} failed: {answer.err.strip()}", "git fsck")
+        found.update(_new_sides(answer.out))
+    return found
+
+
+def files(root: Path, pattern: str) -> list[Path]:
+    """The files of such a name that are there, tracked or not, but for ignored ones."""
+    listed = _git(root, "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", f":(top){pattern}")
+    return [path for name in sorted(set(listed.out.split("\0"))) if name and (path := root / name).is_file()]
+
+
+def _new_sides(patches: str) -> Iterator[str]:
+    """What each file of a series of whole-file patches held afterwards."""
+    lines: list[str] = []
+    inside = False
+    for line in patches.split("\n"):
+        if line.startswith("diff --git "):
+            yield "\n".join(lines)
+            lines, inside = [], False
+        elif line.startswith("@@"):
+            inside = True
+        elif inside and line[:1] in ("+", " "):
+            lines.append(line[1:])
+    yield "\n".join(lines)
 
 
 def _diff(root: Path) -> str:
