@@ -363,7 +363,8 @@ def test_what_the_remote_has_in_part_stays_whole(history: tuple[Path, dict[str, 
     (remote / lost[:2] / lost[2:]).unlink()
     before = objects(project / ".dvc/cache")
     gc(project, with_dvc=True)
-    assert before - objects(project / ".dvc/cache") == _listing_and_number(project.parent / "remote", seen)
+    gone = of(seen, 5) | _listing_and_number(project.parent / "remote", seen)
+    assert before - objects(project / ".dvc/cache") == gone
 
 
 @pytest.mark.ci

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from plantops.config import Config
 from plantops.deploy import image
@@ -19,7 +19,7 @@ _NAMELESS = "<none>:<none>"
 
 @dataclass(frozen=True)
 class Spare:
-    """An image by its tag, or by its id when it has lost its name; ``size``: bytes that it shares with no other."""
+    """An image by its tag, or by its id when it has lost its name; ``size``: bytes that no other image needs."""
 
     name: str
     release: str
@@ -37,16 +37,48 @@ def find(client: DockerClient, config: Config, old: Collection[str], known: Coll
     Only images that no container uses, not even a stopped one. Raises StepFailed.
     """
     with speaking():
-        listed = client.df()["Images"] or []
-    found = []
-    for one in listed:
-        release = (one["Labels"] or {}).get(_RELEASE)
-        tags = [tag for tag in one["RepoTags"] or [] if tag != _NAMELESS]
-        if release is None or one["Containers"]:
-            continue
-        own = one["Size"] - max(0, one["SharedSize"])
-        if not tags and release in known:
-            found.append(Spare(one["Id"], release, own))
-        elif (name := image.tag(config, release)) in tags and release in old:
-            found.append(Spare(name, release, own if tags == [name] else 0))
+        images = sorted(client.api.images(), key=lambda one: str(one["Id"]))
+        used = {one["ImageID"] for one in client.api.containers(all=True)}
+        going = [(one, name) for one in images if one["Id"] not in used and (name := _name(config, one, old, known))]
+        gone = {one["Id"] for one, name in going if len(_tags(one)) < 2}
+        kept = [_steps(client, one["Id"]) for one in images if one["Id"] not in gone]
+        there = {step for steps in kept for step in steps}
+        found = []
+        for one, name in going:
+            steps = _steps(client, one["Id"])
+            own = sum(size for step, size in steps.items() if step not in there)
+            there.update(steps)  # what two of them share is counted once
+            found.append(Spare(name, one["Labels"][_RELEASE], own))
+    return found
+
+
+def _name(config: Config, one: dict[str, Any], old: Collection[str], known: Collection[str]) -> str:
+    """By what name an image is to be removed; empty when it stays."""
+    release, tags = (one["Labels"] or {}).get(_RELEASE, ""), _tags(one)
+    if not tags and release in known:
+        return str(one["Id"])
+    name = image.tag(config, release)
+    return name if name in tags and release in old else ""
+
+
+def _tags(one: dict[str, Any]) -> list[str]:
+    return [tag for tag in one["RepoTags"] or [] if tag != _NAMELESS]
+
+
+def _steps(client: DockerClient, name: str) -> dict[int, int]:
+    """The steps that made an image, each with all before it: bytes by an identity that images share as they share it.
+
+    The engine's own "shared size" will not do: its older builder keeps an image of every step, which shares it all.
+    """
+    from docker.errors import NotFound
+
+    found: dict[int, int] = {}
+    identity = 0
+    try:
+        steps = client.api.history(name)
+    except NotFound:  # removed meanwhile
+        return found
+    for step in reversed(steps):
+        identity = hash((identity, step["Created"], step["CreatedBy"], step["Size"]))
+        found[identity] = int(step["Size"])
     return found
