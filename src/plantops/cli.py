@@ -207,7 +207,7 @@ def gc(
 
 @command()
 def up(config: ConfigFile = None) -> None:
-    """Start the API with the release in service, and the MLflow page."""
+    """Start the API with the release in service, and the pages beside it."""
     from plantops import releases as shelf
 
     shelf.up(_config(config), Console())
@@ -215,7 +215,7 @@ def up(config: ConfigFile = None) -> None:
 
 @command()
 def down(config: ConfigFile = None) -> None:
-    """Stop the API and the MLflow page; says what it stopped."""
+    """Stop the API and the pages beside it; says what it stopped. Data and volumes stay."""
     from plantops import releases as shelf
 
     shelf.down(_config(config), Console())
@@ -226,7 +226,8 @@ def restart(config: ConfigFile = None) -> None:
     """Start the API anew with the release in service, without a gap."""
     from plantops import releases as shelf
 
-    Console().say(f"{shelf.restart(_config(config)).id} answers, started anew", "green")
+    console = Console()
+    console.say(f"{shelf.restart(_config(config), console).id} answers, started anew", "green")
 
 
 @command()

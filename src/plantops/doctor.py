@@ -122,9 +122,9 @@ def _api(config: Config) -> Iterator[Finding]:
     backend = deploy.get(config)
     with Store(config.state, readonly=True) as store:
         current = store.in_service()
+    backend.preflight()
     running = backend.serving()
     if running is None:
-        backend.preflight()
         yield Finding("api", NOTE if current else OK, f"not running; {backend.url} is free", "plantops up")
     elif current and running.release != current.id:
         said = f"{running.release} answers, but {current.id} should"

@@ -18,6 +18,8 @@ from plantops.store import Store
 from plantops.tracking import Tracker
 from plantops.views import show
 
+_STARTING_S = 5.0
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -41,8 +43,7 @@ def run(config: Config, options: steps.Options, console: Console, trigger: str =
         _agree(config, state, tracker, backend, console)
         _photos_under_dvc(config, options, state, console)
         code.write(config.root, dvc.pipeline(config.root))
-        todo = plan.make(config.root, state)
-        todo = replace(todo, changes=[*todo.changes, *_more_changes(config, state, backend, todo)])
+        todo = due(config, state, backend)
         if not (todo.due or todo.undeployed or options.force or options.skip_dvc):
             _nothing(todo, state, backend, console)
             return Outcome("nothing")
@@ -178,12 +179,25 @@ def _agree(config: Config, state: Store, tracker: Tracker, backend: deploy.Backe
         return
     for sentence in show(config, state, tracker):
         console.say(f"  {sentence}", "yellow")
-    running = backend.serving()
-    folder = Shelf(config.models).release(current.id)
-    if running and running.status != "starting" and not deploy.moves(backend) and not backend.agrees(folder):
+    running, folder = backend.serving(), Shelf(config.models).release(current.id)
+    if running is None or deploy.moves(backend):
+        return
+    process.wait_until(lambda: backend.agrees(folder) or _says_something(backend), _STARTING_S)
+    if not backend.agrees(folder):
         with lock.hold(config.state, lock.SWITCH, patience=60):
             backend.up(folder)
-        console.say(f"  {running.release} was answering; {current.id} is in service and answers now", "yellow")
+        was = (
+            "what an earlier command left half done is put right"
+            if running.release == current.id
+            else (f"{running.release or 'nothing'} was answering")
+        )
+        console.say(f"  {was}; {current.id} is in service and answers now", "yellow")
+
+
+def _says_something(backend: deploy.Backend) -> bool:
+    """Whether what runs is over its start, as after a reboot."""
+    now = backend.serving()
+    return now is not None and now.status != "starting"
 
 
 def _photos_under_dvc(config: Config, options: steps.Options, state: Store, console: Console) -> None:
@@ -211,6 +225,12 @@ def _photos_under_dvc(config: Config, options: steps.Options, state: Store, cons
         )
 
 
+def due(config: Config, state: Store, backend: deploy.Backend) -> plan.Plan:
+    """What a run has to do."""
+    todo = plan.make(config.root, state)
+    return replace(todo, changes=[*todo.changes, *_more_changes(config, state, backend, todo)])
+
+
 def _more_changes(config: Config, state: Store, backend: deploy.Backend, todo: plan.Plan) -> list[Change]:
     """What only a run looks at: code named in dvc.yaml, the gate's rules after a refusal, the serving code."""
     found = scan.moved_code(config.root, todo.inputs)
@@ -227,7 +247,9 @@ def _nothing(todo: plan.Plan, state: Store, backend: deploy.Backend, console: Co
     for sentence in todo.sentences():
         console.say(sentence)
     current, running = state.in_service(), backend.serving()
-    if current and running:
+    if current and running and running.status == "healthy":
         console.say(f"in service: {running.release} on {backend.url}")
+    elif current and running:
+        console.say(f"in service: {current.id}, but the API is {running.status}: {running.reason}", "yellow")
     elif current:
         console.say(f"in service: {current.id}, but the API is not running: plantops up", "yellow")

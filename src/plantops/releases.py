@@ -19,8 +19,7 @@ from plantops.store import Release, Store
 from plantops.tracking import Tracker, reach
 from plantops.views import show
 
-_MLFLOW_PID = "mlflow.json"
-_TITLES = {"mlflow": "MLflow", "prometheus": "Prometheus", "grafana": "Grafana"}
+TITLES = {"mlflow": "MLflow", "prometheus": "Prometheus", "grafana": "Grafana"}
 _MLFLOW_START_S = 60.0
 
 
@@ -41,7 +40,10 @@ class Listed:
 def listed(config: Config, store: Store) -> list[Listed]:
     """All releases, newest first; ``there``: the bundle is on the shelf; ``image``: its image is built (or None)."""
     current, previous, shelf = store.in_service(), store.previous(), Shelf(config.models)
-    built = deploy.get(config).built()
+    try:
+        built = deploy.get(config).built()
+    except PlantopsError:  # the engine is away: the list is worth something without it
+        built = None
 
     def image(name: str) -> bool | None:
         return None if built is None else name in built
@@ -62,7 +64,7 @@ def roll_back(config: Config, console: Console, name: str | None) -> Release:
         backend, shelf = deploy.get(config), Shelf(config.models)
         if current and current.id == target.id:
             raise SetupError(f"{target.id} is in service already", "plantops releases")
-        _switch(backend, shelf, target)
+        _switch(backend, shelf, target, console)
         store.put_in_service(target.id, serving(config), "rollback", withdraw=_withdrawn(store, current, target))
         deploy.remember(store, backend.name)
         for sentence in backend.settle():
@@ -99,29 +101,31 @@ def up(config: Config, console: Console) -> None:
             )
         pages = backend.open_pages()
     for name, url in {"mlflow": pages.get("mlflow") or _mlflow_up(config), **pages}.items():
-        console.say(f"{_TITLES[name]:<10}  {url}")
+        console.say(f"{TITLES[name]:<10}  {url}")
 
 
 def down(config: Config, console: Console) -> None:
     """Stop the API and the pages of this project; says what it stopped."""
     with lock.hold(config.state, lock.SWITCH, patience=60):
         stopped = deploy.get(config).down()
-        if daemon.stop(config.state / _MLFLOW_PID):
+        if daemon.stop(config.state / daemon.MLFLOW):
             stopped.append(f"MLflow on http://127.0.0.1:{config.mlflow.ui_port}")
     for one in stopped or ["nothing was running"]:
         console.say(f"stopped {one}" if stopped else one)
 
 
-def restart(config: Config) -> Release:
+def restart(config: Config, console: Console) -> Release:
     """Start the API anew without a gap: another worker or container of the release in service, and then it alone."""
-    with lock.hold(config.state, lock.SWITCH, patience=60), Store(config.state, readonly=True) as store:
+    with lock.hold(config.state, lock.SWITCH, patience=60), Store(config.state) as store:
         current, backend = store.in_service(), deploy.get(config)
         if current is None:
             raise SetupError("there is no release yet", "plantops run")
         if backend.serving() is None:
             raise SetupError("the API is not running", "plantops up")
-        _switch(backend, Shelf(config.models), current)
-        backend.settle()
+        _switch(backend, Shelf(config.models), current, console)
+        deploy.remember(store, backend.name)
+        for sentence in backend.settle():
+            console.say(f"  {sentence}", "yellow")
         return current
 
 
@@ -134,13 +138,13 @@ def mlflow_page(config: Config, backend: deploy.Backend) -> str | None:
     """Where MLflow's pages are now; None when they are not running."""
     if reach.is_server(config.mlflow.tracking_uri):
         return reach.shown(config.mlflow.tracking_uri)
-    running = daemon.find(config.state / _MLFLOW_PID)
+    running = daemon.find(config.state / daemon.MLFLOW)
     return f"http://127.0.0.1:{config.mlflow.ui_port}" if running else backend.pages().get("mlflow")
 
 
 def _mlflow_up(config: Config) -> str:
     """Start MLflow's pages unless they run, or a server has them; returns where they are."""
-    url, pid_file = f"http://127.0.0.1:{config.mlflow.ui_port}", config.state / _MLFLOW_PID
+    url, pid_file = f"http://127.0.0.1:{config.mlflow.ui_port}", config.state / daemon.MLFLOW
     argv = Tracker(config.root, config.mlflow).ui_argv(config.mlflow.ui_port)
     if argv is None:
         return reach.shown(config.mlflow.tracking_uri)
@@ -181,10 +185,14 @@ def _target(store: Store, name: str | None) -> Release:
     return found
 
 
-def _switch(backend: deploy.Backend, shelf: Shelf, target: Release) -> None:
+def _switch(backend: deploy.Backend, shelf: Shelf, target: Release, console: Console) -> None:
     folder = shelf.release(target.id)
     if not folder.is_dir():
         raise SetupError(f"the bundle of {target.id} is gone from {shelf.releases}", "plantops releases")
+    built = backend.built()
+    if built is not None and target.id not in built:
+        console.say(f"  the image of {target.id} is not there: building it from its bundle", "yellow")
+        backend.build(folder, console.log)
     trial = backend.start(folder)
     try:
         backend.try_golden(trial)

@@ -9,7 +9,7 @@ from plantops import dvc as dvc_files
 from plantops import releases as shelf
 from plantops.config import PIPELINE, Config
 from plantops.console import Console
-from plantops.errors import SetupError
+from plantops.errors import PlantopsError, SetupError
 from plantops.store import Store
 from plantops.tracking import Tracker
 
@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
 def dry_run(config: Config, options: steps.Options, console: Console) -> None:
     """What a run would do: changes, photos that are not as DVC knows them, stages, steps. Refuses what a run would."""
-    pipeline.preflight(config, options, deploy.get(config))
+    backend = deploy.get(config)
+    pipeline.preflight(config, options, backend)
     with Store(config.state, readonly=True) as state:
-        todo = plan.make(config.root, state)
+        todo = pipeline.due(config, state, backend)
         loose = scan.loose(config.root, dvc_files.raw_folder(config.root), state, remember=False)
     for one in [*todo.sentences(), *(one.what for one in loose)]:
         console.say(one)
@@ -52,9 +53,13 @@ def summary(config: Config, outcome: Outcome, console: Console) -> None:
     }
     console.say(said.get(outcome.state, outcome.state), "green")
     if outcome.state == store.RELEASED:
-        url = deploy.get(config).url
-        console.say(f'  predict:  curl -X POST {url}/predict -F "file=@leaf.jpg"')
-        console.say(f"  open:     {url}/docs    plantops up starts MLflow on http://127.0.0.1:{config.mlflow.ui_port}")
+        backend = deploy.get(config)
+        pages = {"mlflow": shelf.mlflow_page(config, backend), **backend.pages()}
+        shown = [f"{shelf.TITLES[name]} {url}" for name, url in pages.items() if url]
+        if not pages["mlflow"]:
+            shown.append(f"plantops up starts MLflow on http://127.0.0.1:{config.mlflow.ui_port}")
+        console.say(f'  predict:  curl -X POST {backend.url}/predict -F "file=@leaf.jpg"')
+        console.say(f"  open:     {'    '.join([f'{backend.url}/docs', *shown])}")
         console.say("  go back:  plantops rollback")
     console.say(f"  log:      .plantops/logs/{outcome.run}.log", "grey")
     console.log_to(None)
@@ -66,14 +71,14 @@ def status(config: Config, console: Console, as_json: bool) -> None:
         todo, last = plan.make(config.root, state), state.last_run()
         current, previous = state.in_service(), state.previous()
     backend = deploy.get(config)
-    running = backend.serving()
+    running, page = _looked_at(config, backend)
     if as_json:
         console.json(
             {
                 "in_service": current.__dict__ if current else None,
                 "previous": previous.id if previous else None,
                 "answering": running.__dict__ if running else None,
-                "mlflow": shelf.mlflow_page(config, backend),
+                "mlflow": page,
                 "going_on": lock.holder(config.state) or None,
                 "last_run": _brief(last) if last else None,
                 "waiting": todo.to_dict(),
@@ -83,12 +88,20 @@ def status(config: Config, console: Console, as_json: bool) -> None:
     drawn = " (drawn sample data)" if current and current.sample_data else ""
     console.say(f"in service  {current.id + drawn if current else 'nothing yet: plantops run'}")
     console.say(f"answering   {_answering(running) if current else 'no'}")
-    console.say(f"mlflow      {shelf.mlflow_page(config, backend) or 'not running: plantops up'}")
+    console.say(f"mlflow      {page or 'not running: plantops up'}")
     console.say(f"going on    {lock.holder(config.state) or 'nothing'}")
     if last:
         console.say(f"last run    {last.id} {last.state}" + (f": {last.error.splitlines()[0]}" if last.error else ""))
     for sentence in todo.sentences():
         console.say(f"waiting     {sentence}")
+
+
+def _looked_at(config: Config, backend: deploy.Backend) -> tuple[deploy.Serving | None, str | None]:
+    """What answers, and where MLflow's pages are. What cannot be asked, as an engine that is away, is told so."""
+    try:
+        return backend.serving(), shelf.mlflow_page(config, backend)
+    except PlantopsError as error:
+        return deploy.Serving(None, None, "unknown", error.message, "", 0, backend.url, None), None
 
 
 def _answering(running: deploy.Serving | None) -> str:

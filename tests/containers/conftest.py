@@ -11,10 +11,12 @@ import pytest
 
 from api_client import free_port
 from bundle_factory import TinyModel, make_release
-from conftest import ROOT
+from conftest import ROOT, plantops
+from containers import projects
 from containers.engine import docker, need_engine, need_image
 from plantops.config import Config, DeployConfig, DockerConfig, GrafanaConfig, PrometheusConfig
 from plantops.deploy.compose import Compose
+from runs.cheap import answering
 
 
 def own_config(root: Path) -> Config:
@@ -55,3 +57,36 @@ def stack(tmp_path: Path) -> Iterator[Compose]:
 def releases(tmp_path: Path) -> dict[str, Path]:
     """Two releases that answer differently."""
     return {name: make_release(tmp_path / name, TinyModel(seed)) for name, seed in (("one", 1), ("two", 2))}
+
+
+@pytest.fixture(scope="session")
+def ready_for_docker(tmp_path_factory: pytest.TempPathFactory, _own_home: None) -> Path:
+    """A project for the Docker stack that nothing was run in."""
+    need_engine()
+    need_image("haproxy:2.8.10")
+    return projects.make(tmp_path_factory.mktemp("docker") / "project")
+
+
+@pytest.fixture(scope="session")
+def first_run(ready_for_docker: Path) -> Iterator[tuple[Path, str]]:
+    """A project that was run once and serves, and what the run said."""
+    folder = projects.copy(ready_for_docker, ready_for_docker.with_name("served"))
+    yield folder, plantops("run", cwd=folder).stdout
+    projects.remove(folder)
+
+
+@pytest.fixture
+def served(first_run: tuple[Path, str]) -> Path:
+    """That project, shared by tests that leave it serving."""
+    folder, _ = first_run
+    if projects.in_service(folder) != answering(folder):
+        plantops("up", cwd=folder)
+    return folder
+
+
+@pytest.fixture
+def blank(ready_for_docker: Path, tmp_path: Path) -> Iterator[Path]:
+    """A project of the test's own that nothing was run in; all of it is removed."""
+    folder = projects.copy(ready_for_docker, tmp_path / "blank")
+    yield folder
+    projects.remove(folder)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from plantops import process
 
+MLFLOW = "mlflow.json"  # notes MLflow's pages, when this machine runs them without containers
 _LOG_LIMIT = 1_000_000
 _KILL_PATIENCE = 5.0
 

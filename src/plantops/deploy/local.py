@@ -68,12 +68,23 @@ class Local:
         """Nothing can be in the way."""
 
     def rehearse(self, release: Path) -> Trial:
-        """Start it under a supervisor of its own on a free port; :meth:`up` ends that before it takes the real one."""
+        """Start it under a supervisor of its own on a free port; :meth:`take_over` ends that."""
         port = ports.free()
         self._rehearsal = Local(
             self._root, replace(self._deploy, bind="127.0.0.1", port=port), self._serve, "rehearsal"
         )
         return self._rehearsal.start(release)
+
+    def take_over(self, trial: Trial) -> None:
+        """The rehearsal ends, and a worker of the same release takes the public port. Raises StepFailed."""
+        self._end_rehearsal()
+        fresh = self.start(trial.folder)
+        try:
+            self.try_golden(fresh)
+            self.switch(fresh)
+        except (StepFailed, KeyboardInterrupt):
+            self.abandon(fresh)
+            raise
 
     def build(self, release: Path, say: Callable[[str], None]) -> str:
         """Nothing to do."""
@@ -159,7 +170,6 @@ class Local:
         if self.agrees(release):
             return
         self._end_rehearsal()
-        self.preflight()
         trial = self.start(release)
         try:
             self.try_golden(trial)

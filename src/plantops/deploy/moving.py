@@ -11,7 +11,7 @@ from pathlib import Path
 
 from plantops.deploy import probe
 from plantops.deploy.protocol import Backend, Serving, Trial
-from plantops.errors import PlantopsError
+from plantops.errors import PlantopsError, StepFailed
 
 
 class Moving:
@@ -52,6 +52,10 @@ class Moving:
         """The same."""
         return self._new.rehearse(release)
 
+    def take_over(self, trial: Trial) -> None:
+        """The same as :meth:`switch`."""
+        self.switch(trial)
+
     def try_golden(self, trial: Trial) -> float:
         """The largest difference of the trial's golden answers. Raises StepFailed."""
         return probe.golden(trial.address, trial.folder)
@@ -61,8 +65,11 @@ class Moving:
         began = time.monotonic()
         self._old.down()
         try:
-            self._new.up(trial.folder)
-        except (PlantopsError, KeyboardInterrupt):
+            self._new.take_over(trial)
+        except PlantopsError as error:
+            self._return(error.message)
+            raise
+        except BaseException:  # whatever it is: something must serve
             self._return()
             raise
         self.gap_s = time.monotonic() - began
@@ -123,6 +130,11 @@ class Moving:
         """Of the old one, which serves."""
         return self._old.logs_argv(service, follow)
 
-    def _return(self) -> None:
-        self._new.down()
-        self._old.up(self._in_service)
+    def _return(self, why: str = "") -> None:
+        """The old backend again. Raises StepFailed when it does not come; ``why`` it was needed is said then, too."""
+        try:
+            self._new.down()
+            self._old.up(self._in_service)
+        except PlantopsError as error:
+            said = f"{self._old.name} did not come back, nothing serves: {error.message}"
+            raise StepFailed(f"{why}\n{said}" if why else said, "plantops up") from None

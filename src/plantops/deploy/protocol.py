@@ -59,6 +59,9 @@ class Backend(Protocol):
     def rehearse(self, release: Path) -> Trial:
         """Start it where another backend holds the public port: healthy on a private address, out of the way."""
 
+    def take_over(self, trial: Trial) -> None:
+        """Serve what was rehearsed on the public port, which is free now; proven, not settled. Raises StepFailed."""
+
     def try_golden(self, trial: Trial) -> float:
         """The largest difference of its golden answers over HTTP. Raises StepFailed when it is too large."""
 

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 from plantops import process
 from plantops.config import Config
-from plantops.deploy import image, ports, probe
+from plantops.deploy import daemon, image, ports, probe
 from plantops.deploy.address import Address, reached
 from plantops.deploy.compose import engine
 from plantops.deploy.compose.engine import Container
 from plantops.deploy.compose.gateway import Gateway
-from plantops.deploy.compose.stack import API, GATEWAY, Stack
+from plantops.deploy.compose.stack import API, BESIDE, GATEWAY, Stack
 from plantops.deploy.protocol import Serving, Trial
 from plantops.errors import SetupError, StepFailed
 from plantops.shelf import release_of
@@ -63,8 +63,15 @@ class Compose:
         deploy = self._config.deploy
         doors = {GATEWAY: (deploy.bind, deploy.port, "deploy.port"), **self._doors()}
         for service, (host, port, key) in doors.items():
-            if not self._containers(service) and (taken := ports.obstacle(host, port)):
-                raise SetupError(f"{service}: {taken}", f"plantops down, or set {key} in config.yaml")
+            there = [one.door for one in self._containers(service) if one.running]
+            if there and service == GATEWAY and there[0] != Address(host, port):
+                raise SetupError(
+                    f"the API serves on {there[0].host}:{there[0].port}, and config.yaml now says {host}:{port}",
+                    "plantops down, then plantops up (the address cannot move without a pause)",
+                )
+            own = service == "mlflow" and daemon.find(self._config.state / daemon.MLFLOW)
+            if not there and not own and (taken := ports.obstacle(host, port)):
+                raise SetupError(f"{service}: {taken}", f"stop it, or set {key} in config.yaml")
 
     def preflight_without_port(self) -> None:
         """The same where another backend of ours still holds the port."""
@@ -101,8 +108,14 @@ class Compose:
         return Trial(made.id, name, release, str(said["since"]), made.door)
 
     def rehearse(self, release: Path) -> Trial:
-        """A container without HAProxy is out of the way; :meth:`up` finds it."""
+        """A container without HAProxy is out of the way. HAProxy's image and file are looked at now: later is a gap."""
+        self._stack.check_gateway(self._tag(release))
         return self.start(release)
+
+    def take_over(self, trial: Trial) -> None:
+        """HAProxy takes the public port, and the rehearsed container the traffic. Raises StepFailed."""
+        self.preflight()
+        self.switch(trial)
 
     def try_golden(self, trial: Trial) -> float:
         """The largest difference of the trial's golden answers. Raises StepFailed."""
@@ -135,10 +148,20 @@ class Compose:
         image.make_latest(self._engine, current.image)
         image.write_code(self._config.root)
         try:
-            self._stack.start_others(current.image)
+            self._start_others(current.image)
         except StepFailed as error:  # what stands beside the API must not fail a release
             return [f"{', '.join(self._stack.others)}: {error.message}"]
         return []
+
+    def _start_others(self, tag: str) -> None:
+        """MLflow, Prometheus and Grafana as config.yaml has them; those that it does not want any more go."""
+        for name in {*BESIDE} - {*self._stack.others}:
+            for one in self._containers(name):
+                self._remove(one)
+        if "mlflow" in self._stack.others:
+            daemon.stop(self._config.state / daemon.MLFLOW)  # the same pages, on the same port
+        there = all(any(one.running for one in self._containers(name)) for name in self._stack.others)
+        self._stack.start_others(tag, anew=not there)
 
     def pages(self) -> dict[str, str]:
         """MLflow, Prometheus and Grafana, as far as they run."""
@@ -148,7 +171,7 @@ class Compose:
     def open_pages(self) -> dict[str, str]:
         """Start them; returns where they are. Raises StepFailed."""
         current = self._survivor()
-        self._stack.start_others(current.image if current else image.latest(self._config))
+        self._start_others(current.image if current else image.latest(self._config))
         return self.pages()
 
     def built(self) -> set[str] | None:
@@ -167,13 +190,17 @@ class Compose:
 
     def abandon(self, trial: Trial) -> None:
         """End a trial; where it has the traffic already, take that back first."""
-        made = self._container(trial)
+        made = next((one for one in self._containers(API) if one.id == trial.id), None)
+        if made is None:
+            return
         if self._old is not None and self._gateway.answers() and self._survivor() == made:
             self.back()
             return
         self._remove(made)
         if self._gateway.answers():
             self._gateway.open_but({made.inside})
+        elif not self._containers(API):
+            self._stack.down(made.image)  # nothing of ours runs here: not even a network stays
 
     def serving(self) -> Serving | None:
         """What answers on the public port, as it says itself."""
@@ -223,7 +250,7 @@ class Compose:
 
     def down(self) -> list[str]:
         """Stop the stack; volumes stay."""
-        running = [name for name in (API, GATEWAY, *self._doors()) if self._containers(name)]
+        running = [name for name in (API, GATEWAY, *BESIDE) if self._containers(name)]
         if not running:
             return []
         current = self._survivor()
@@ -299,7 +326,8 @@ def connect(config: Config) -> Compose:
 def available(config: Config) -> bool:
     """Whether an engine with Compose answers here."""
     try:
-        engine.check(engine.client(), config.root, Stack(config).name)
+        engine.client()
+        engine.check_compose(config.root)
     except SetupError:
         return False
     return True

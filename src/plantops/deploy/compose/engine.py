@@ -22,7 +22,7 @@ _MIN_FREE_GB = 1.0
 
 @dataclass(frozen=True)
 class Container:
-    """A container of the API. ``inside``: its address on the stack's network; ``door``: where the host reaches it."""
+    """A container. ``inside``: its address on the stack's network; ``door``: where its port 8000 is on the host."""
 
     id: str
     image: str
@@ -54,11 +54,15 @@ def client() -> DockerClient:
     return found
 
 
+def check_compose(root: Path) -> None:
+    """Raise SetupError when Compose is missing."""
+    if not process.capture(["docker", "compose", "version", "--short"], root).ok:
+        raise SetupError("Docker's Compose plugin (v2) is missing", "docs.docker.com/compose/install/linux")
+
+
 def check(found: DockerClient, root: Path, name: str) -> None:
     """Raise SetupError when Compose is missing, the disk is full, or another project has our name."""
-    answer = process.capture(["docker", "compose", "version", "--short"], root)
-    if not answer.ok:
-        raise SetupError("Docker's Compose plugin (v2) is missing", "docs.docker.com/compose/install/linux")
+    check_compose(root)
     place = Path(found.info().get("DockerRootDir", "/var/lib/docker"))
     if place.is_dir():
         free = shutil.disk_usage(place).free / 1e9
@@ -107,7 +111,7 @@ def _container(one: Any) -> Container:
     networks = one.attrs["NetworkSettings"]["Networks"].values()
     inside = next((net["IPAddress"] for net in networks if net.get("IPAddress")), "")
     published = (one.attrs["NetworkSettings"]["Ports"] or {}).get("8000/tcp") or [{}]
-    door = Address("127.0.0.1", int(published[0].get("HostPort") or 0))
+    door = Address(published[0].get("HostIp") or "127.0.0.1", int(published[0].get("HostPort") or 0))
     return Container(
         one.id, one.attrs["Config"]["Image"], one.status == "running", one.attrs["RestartCount"], inside, door
     )

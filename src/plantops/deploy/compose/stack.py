@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from plantops.config import Config
 from plantops.errors import SetupError, StepFailed
 
 API, GATEWAY = "plant-disease-api", "haproxy"
+BESIDE = ("mlflow", "prometheus", "grafana")
 _DEFINING = {".yml", ".yaml", ".json", ".cfg", ".mlflow"}
 
 
@@ -108,20 +109,25 @@ class Stack:
         """Have ``count`` containers of the API, the new ones of ``image``; those that run are left alone."""
         self._compose("up", "-d", "--no-deps", "--no-recreate", "--scale", f"{API}={count}", API, image=image)
 
+    def check_gateway(self, image: str) -> None:
+        """Fetch HAProxy's image where it is missing, and have HAProxy read its file. Raises StepFailed."""
+        self._own_socket_folder()
+        words = ["run", "--rm", "--no-deps", "-T", "--entrypoint", "haproxy", GATEWAY]
+        self._compose(*words, "-c", "-q", "-f", "/usr/local/etc/haproxy/haproxy.cfg", image=image)
+
     def start_gateway(self, image: str) -> None:
         """Start HAProxy, or make it anew where its definition changed."""
-        self.socket_folder.mkdir(parents=True, exist_ok=True)
-        self.socket_folder.chmod(0o700)
+        self._own_socket_folder()
         self._compose("up", "-d", "--no-deps", GATEWAY, image=image)
 
-    def start_others(self, image: str, say: Callable[[str], None] = lambda _: None) -> None:
-        """Start MLflow, Prometheus and Grafana as wanted; those whose definition did not change are not touched."""
+    def start_others(self, image: str, anew: bool) -> None:
+        """Start MLflow, Prometheus and Grafana as wanted, ``anew`` or where their definition changed."""
         digest = self._digest(image)
-        if self._digest_file.is_file() and self._digest_file.read_text() == digest:
+        if not anew and self._digest_file.is_file() and self._digest_file.read_text() == digest:
             return
         if self.others:
             (self._config.root / "mlruns" / "artifacts").mkdir(parents=True, exist_ok=True)
-            self._compose("up", "-d", "--no-deps", *self.others, image=image, say=say)
+            self._compose("up", "-d", "--no-deps", *self.others, image=image)
         self._digest_file.write_text(digest)
 
     def down(self, image: str) -> None:
@@ -133,6 +139,10 @@ class Stack:
         """The command that shows a service's log."""
         return [*self._argv(), "logs", *(["--follow"] if follow else []), service]
 
+    def _own_socket_folder(self) -> None:
+        self.socket_folder.mkdir(parents=True, exist_ok=True)
+        self.socket_folder.chmod(0o700)
+
     def _digest(self, image: str) -> str:
         """Of all that defines the services beside the API."""
         files = [self.file, *sorted(one for one in self._folder.rglob("*") if one.suffix in _DEFINING)]
@@ -143,18 +153,22 @@ class Stack:
     def _argv(self) -> list[str]:
         return ["docker", "compose", "-f", str(self.file)]
 
-    def _compose(self, *words: str, image: str, say: Callable[[str], None] = lambda _: None) -> None:
+    def _compose(self, *words: str, image: str) -> None:
         """Run compose; raises StepFailed with its last lines."""
         if not self.file.is_file():
             raise SetupError(f"{self.file} is missing", "plantops init (it writes what is missing)")
         try:
-            process.stream([*self._argv(), *words], self._config.root, say, self._variables(image))
+            process.stream([*self._argv(), *words], self._config.root, _quietly, self._variables(image))
         except process.Failed as failed:
             raise StepFailed(f"docker compose {words[0]} failed: {failed.message}", "docker compose ps") from None
 
     def _variables(self, image: str) -> Mapping[str, str]:
         # Also in the environment: the file names the release in service, and this may be another one.
         return {**self.environment(image), "COMPOSE_PROGRESS": "plain", "COMPOSE_ANSI": "never"}
+
+
+def _quietly(_: str) -> None:
+    """Compose's lines are shown when it fails."""
 
 
 def _quoted(value: str) -> str:
