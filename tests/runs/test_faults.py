@@ -41,9 +41,9 @@ def fresh(folder: Path) -> None:
     sh("git", "checkout", "-q", "dvc.lock", cwd=folder)
 
 
-def strike(folder: Path, fault: str, name: str, moment: str) -> subprocess.CompletedProcess[str]:
+def strike(folder: Path, fault: str, name: str, moment: str, *command: str) -> subprocess.CompletedProcess[str]:
     killer = Path(__file__).with_name("killer.py")
-    return sh(sys.executable, killer, fault, name, moment, "run", cwd=folder, check=False)
+    return sh(sys.executable, killer, fault, name, moment, *(command or ["run"]), cwd=folder, check=False)
 
 
 def whole(folder: Path, finished: tuple[str, ...] = ("released", "unchanged")) -> None:
