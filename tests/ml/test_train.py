@@ -186,9 +186,12 @@ def test_an_interrupted_training_ends_at_once_and_leaves_no_description(tmp_path
     sh(sys.executable, "-m", "plantops.ml.data", cwd=folder)
     command = [sys.executable, "-m", "plantops.ml.train"]
     stage = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    until((folder / "models/checkpoint/model.ckpt").exists, 120, "the first epoch")
-    stage.send_signal(signal.SIGINT)
-    said, _ = stage.communicate(timeout=60)
+    try:
+        until((folder / "models/checkpoint/model.ckpt").exists, 120, "the first epoch")
+        stage.send_signal(signal.SIGINT)
+        said, _ = stage.communicate(timeout=60)
+    finally:
+        stage.kill()
     assert stage.returncode == -signal.SIGINT
     assert "Traceback" not in said
     assert not (folder / "models/checkpoint/model.json").exists()
