@@ -109,8 +109,13 @@ class Compose:
 
     def rehearse(self, release: Path) -> Trial:
         """A container without HAProxy is out of the way. HAProxy's image and file are looked at now: later is a gap."""
-        self._stack.check_gateway(self._tag(release))
-        return self.start(release)
+        tag = self._tag(release)
+        try:
+            self._stack.check_gateway(tag)
+            return self.start(release)
+        except BaseException:
+            self._leave_nothing(tag)
+            raise
 
     def take_over(self, trial: Trial) -> None:
         """HAProxy takes the public port, and the rehearsed container the traffic. Raises StepFailed."""
@@ -199,8 +204,13 @@ class Compose:
         self._remove(made)
         if self._gateway.answers():
             self._gateway.open_but({made.inside})
-        elif not self._containers(API):
-            self._stack.down(made.image)  # nothing of ours runs here: not even a network stays
+        else:
+            self._leave_nothing(made.image)
+
+    def _leave_nothing(self, tag: str) -> None:
+        """Where no container of ours runs, not even a network stays."""
+        if not self._containers(GATEWAY) and not self._containers(API):
+            self._stack.down(tag)
 
     def serving(self) -> Serving | None:
         """What answers on the public port, as it says itself."""

@@ -113,7 +113,7 @@ class Stack:
         """Fetch HAProxy's image where it is missing, and have HAProxy read its file. Raises StepFailed."""
         self._own_socket_folder()
         words = ["run", "--rm", "--no-deps", "-T", "--entrypoint", "haproxy", GATEWAY]
-        self._compose(*words, "-c", "-q", "-f", "/usr/local/etc/haproxy/haproxy.cfg", image=image)
+        self._compose(*words, "-c", "-f", "/usr/local/etc/haproxy/haproxy.cfg", image=image)
 
     def start_gateway(self, image: str) -> None:
         """Start HAProxy, or make it anew where its definition changed."""
