@@ -125,10 +125,19 @@ class Stack:
         digest = self._digest(image)
         if not anew and self._digest_file.is_file() and self._digest_file.read_text() == digest:
             return
-        if self.others:
-            (self._config.root / "mlruns" / "artifacts").mkdir(parents=True, exist_ok=True)
-            self._compose("up", "-d", "--no-deps", *self.others, image=image)
+        (self._config.root / "mlruns" / "artifacts").mkdir(parents=True, exist_ok=True)
+        failed = [said for service in self.others if (said := self._started(service, image))]
+        if failed:
+            raise StepFailed("\n".join(failed), "plantops up tries again; enabled: false in config.yaml goes without")
         self._digest_file.write_text(digest)
+
+    def _started(self, service: str, image: str) -> str:
+        """Start one service, alone: an image that cannot be had holds up no other. Empty, or why it did not start."""
+        try:
+            self._compose("up", "-d", "--no-deps", service, image=image)
+        except StepFailed as error:
+            return f"{service}: {error.message}"
+        return ""
 
     def down(self, image: str) -> None:
         """Stop and remove the containers and the network; volumes stay."""
