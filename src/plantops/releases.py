@@ -99,9 +99,19 @@ def up(config: Config, console: Console) -> None:
             console.say(
                 f"API         {backend.url}  ({current.id}{', drawn sample data' if current.sample_data else ''})"
             )
-        pages = backend.open_pages()
+        pages, failed = _opened(backend)
     for name, url in {"mlflow": pages.get("mlflow") or _mlflow_up(config), **pages}.items():
         console.say(f"{TITLES[name]:<10}  {url}")
+    if failed:
+        raise failed
+
+
+def _opened(backend: deploy.Backend) -> tuple[dict[str, str], StepFailed | None]:
+    """The pages that run, and why not all do."""
+    try:
+        return backend.open_pages(), None
+    except StepFailed as error:
+        return backend.pages(), error
 
 
 def down(config: Config, console: Console) -> None:

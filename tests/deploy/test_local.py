@@ -275,3 +275,13 @@ def test_rolling_back_takes_moments(local: Local, releases: dict[str, Path]) -> 
     took = time.monotonic() - began
     print(f"start, try, switch, settle: {took:.2f} s")
     assert took < 15  # a second on an idle machine; this one may be busy
+
+
+def test_the_log_says_who_answers_and_other_services_are_named(local: Local, releases: dict[str, Path]) -> None:
+    with pytest.raises(SetupError, match="has not been started yet"):
+        local.logs_argv("plant-disease-api", False)
+    with pytest.raises(SetupError, match="no service nosuch"):
+        local.logs_argv("nosuch", False)
+    serve(local, releases["one"])
+    path = Path(local.logs_argv("plant-disease-api", False)[-1])
+    until(lambda: "healthy: one" in path.read_text(), what="the worker's word")

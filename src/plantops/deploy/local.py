@@ -143,8 +143,14 @@ class Local:
         return None
 
     def logs_argv(self, service: str, follow: bool) -> list[str]:
-        """The command that shows the API's log."""
-        return ["tail", "-n", "200", *(["-f"] if follow else []), str(self._folder / "worker.log")]
+        """The command that shows the log of the API, or of MLflow's pages. Raises SetupError for another service."""
+        state = self._folder.parent
+        files = {"plant-disease-api": self._folder / "worker.log", "mlflow": state / "logs" / "mlflow.log"}
+        if service not in files:
+            raise SetupError(f"there is no service {service} here", f"plantops logs {' | '.join(files)}")
+        if not files[service].is_file():
+            raise SetupError(f"{service} has not been started yet", "plantops up")
+        return ["tail", "-n", "200", *(["-f"] if follow else []), str(files[service])]
 
     def abandon(self, trial: Trial) -> None:
         """End a trial, and where it has the traffic, take that back; where nothing else serves, stop everything."""

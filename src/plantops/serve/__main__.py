@@ -57,7 +57,7 @@ async def _serve(options: argparse.Namespace, settings: Settings) -> None:
         waiting.append(asyncio.create_task(Control(server, public).run(channel, loading, service)))
     else:
         _say(f"listening on {_url(public)}, loading {options.bundle}")
-        loading.add_done_callback(lambda _: _say(f"{service.status}: {service.release or service.reason}"))
+    loading.add_done_callback(lambda _: _say(f"{service.status}: {service.release or service.reason}"))
     done, _pending = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     await server.stop()
     for task in done:

@@ -255,7 +255,10 @@ class Compose:
         self.settle()
 
     def logs_argv(self, service: str, follow: bool) -> list[str]:
-        """The command that shows a service's log."""
+        """The command that shows a service's log. Raises SetupError when the stack has no such service."""
+        known = [API, GATEWAY, *self._stack.others]
+        if service not in known:
+            raise SetupError(f"the stack has no service {service}", f"plantops logs {' | '.join(known)}")
         return self._stack.logs_argv(service, follow)
 
     def down(self) -> list[str]:
