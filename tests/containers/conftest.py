@@ -68,17 +68,18 @@ def ready_for_docker(tmp_path_factory: pytest.TempPathFactory, _own_home: None) 
 
 
 @pytest.fixture(scope="session")
-def first_run(ready_for_docker: Path) -> Iterator[tuple[Path, str]]:
-    """A project that was run once and serves, and what the run said."""
+def first_run(ready_for_docker: Path) -> Iterator[projects.FirstRun]:
+    """A project that was run once and serves; tests go on from there, each as the one before left it."""
     folder = projects.copy(ready_for_docker, ready_for_docker.with_name("served"))
-    yield folder, plantops("run", cwd=folder).stdout
+    said = plantops("run", cwd=folder).stdout
+    yield projects.FirstRun(folder, said, projects.whole(folder))
     projects.remove(folder)
 
 
 @pytest.fixture
-def served(first_run: tuple[Path, str]) -> Path:
+def served(first_run: projects.FirstRun) -> Path:
     """That project, shared by tests that leave it serving."""
-    folder, _ = first_run
+    folder = first_run.folder
     if projects.in_service(folder) != answering(folder):
         plantops("up", cwd=folder)
     return folder

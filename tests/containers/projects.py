@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
+from dataclasses import dataclass
 from pathlib import Path
 
 from api_client import free_port, until
@@ -17,6 +18,15 @@ from runs import cheap
 from runs.cheap import answering, edit
 
 API = "plant-disease-api"
+
+
+@dataclass(frozen=True)
+class FirstRun:
+    """What the first run in a project said, and the release that answered after it."""
+
+    folder: Path
+    said: str
+    release: str
 
 
 def make(folder: Path) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from conftest import plantops
-from containers.projects import containers, in_service, name, reseed, whole
+from containers.projects import FirstRun, containers, in_service, name, reseed, whole
 from runs.cheap import answering
 from runs.test_faults import Asker, strike
 
@@ -19,9 +19,9 @@ POINTS = [(step, moment) for step in STEPS for moment in ("start", "end")][:-1]
 
 
 @pytest.fixture(scope="module")
-def waiting(first_run: tuple[Path, str]) -> Iterator[Path]:
+def waiting(first_run: FirstRun) -> Iterator[Path]:
     """A project that serves one release, while another one is accepted and waits."""
-    folder, _ = first_run
+    folder = first_run.folder
     if in_service(folder) != answering(folder):
         plantops("up", cwd=folder)
     reseed(folder)
