@@ -176,10 +176,10 @@ def take_accepted(work: Work) -> str:
 
 def build(work: Work) -> str:
     """What the backend needs before it can start the release."""
-    if _nothing_to_switch(work):
-        return Skipped(f"{work.chosen().id} serves already")
     if work.options.skip_docker:
         return Skipped(_no_image(work))
+    if _nothing_to_switch(work):
+        return Skipped(f"{work.chosen().id} serves already")
     return work.backend.build(work.shelf.release(work.chosen().id), work.console.log)
 
 
