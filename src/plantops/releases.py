@@ -12,6 +12,7 @@ from plantops.config import Config
 from plantops.console import Console
 from plantops.deploy import daemon, ports, probe
 from plantops.deploy.address import Address
+from plantops.deploy.switching import switch_to
 from plantops.errors import PlantopsError, SetupError, StepFailed
 from plantops.shelf import Shelf
 from plantops.steps import serving
@@ -66,9 +67,7 @@ def roll_back(config: Config, console: Console, name: str | None) -> Release:
             raise SetupError(f"{target.id} is in service already", "plantops releases")
         _switch(backend, shelf, target, console)
         store.put_in_service(target.id, serving(config), "rollback", withdraw=_withdrawn(store, current, target))
-        deploy.remember(store, backend.name)
-        for sentence in backend.settle():
-            console.say(f"  {sentence}", "yellow")
+        _settle(backend, store, console)
         with lock.hold(config.state, lock.VIEWS, patience=60):
             shelf.produce(target.id)
     argv = [sys.executable, "-m", "plantops", "follow", "--config", str(config.file)]
@@ -93,9 +92,7 @@ def up(config: Config, console: Console) -> None:
             if not backend.agrees(folder):
                 backend.preflight()
                 backend.up(folder)
-                deploy.remember(store, backend.name)
-                for sentence in backend.settle():
-                    console.say(sentence, "yellow")
+                _settle(backend, store, console)
             console.say(
                 f"API         {backend.url}  ({current.id}{', drawn sample data' if current.sample_data else ''})"
             )
@@ -133,9 +130,7 @@ def restart(config: Config, console: Console) -> Release:
         if backend.serving() is None:
             raise SetupError("the API is not running", "plantops up")
         _switch(backend, Shelf(config.models), current, console)
-        deploy.remember(store, backend.name)
-        for sentence in backend.settle():
-            console.say(f"  {sentence}", "yellow")
+        _settle(backend, store, console)
         return current
 
 
@@ -203,13 +198,14 @@ def _switch(backend: deploy.Backend, shelf: Shelf, target: Release, console: Con
     if built is not None and target.id not in built:
         console.say(f"  the image of {target.id} is not there: building it from its bundle", "yellow")
         backend.build(folder, console.log)
-    trial = backend.start(folder)
-    try:
-        backend.try_golden(trial)
-        backend.switch(trial)
-    except (PlantopsError, KeyboardInterrupt):
-        backend.abandon(trial)
-        raise
+    switch_to(backend, folder)
+
+
+def _settle(backend: deploy.Backend, store: Store, console: Console) -> None:
+    """What was switched to stays."""
+    deploy.remember(store, backend.name)
+    for sentence in backend.settle():
+        console.say(f"  {sentence}", "yellow")
 
 
 def _state(one: Release, current: Release | None, previous: Release | None) -> str:

@@ -226,7 +226,7 @@ def promote(work: Work) -> str:
 
 
 def _no_image(work: Work) -> str:
-    builds = work.backend.name != "local"
+    builds = work.backend.built() is not None
     return "left out by --skip-docker" if builds else "nothing to skip: the local backend builds no image"
 
 

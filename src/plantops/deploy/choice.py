@@ -6,7 +6,7 @@ from importlib import import_module
 
 from plantops.config import Config
 from plantops.deploy.moving import Moving
-from plantops.deploy.protocol import Backend
+from plantops.deploy.protocol import Backend, Movable
 from plantops.errors import PlantopsError
 from plantops.shelf import Shelf
 from plantops.store import Store
@@ -49,8 +49,8 @@ def _found(config: Config) -> str:
     return "compose" if import_module(BACKENDS["compose"]).available(config) else "local"
 
 
-def _backend(config: Config, name: str) -> Backend:
-    backend: Backend = import_module(BACKENDS[name]).connect(config)
+def _backend(config: Config, name: str) -> Movable:
+    backend: Movable = import_module(BACKENDS[name]).connect(config)
     return backend
 
 

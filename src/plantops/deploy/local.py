@@ -14,6 +14,7 @@ from plantops.config import Config, DeployConfig, ServeConfig
 from plantops.deploy import daemon, ports, probe, unix
 from plantops.deploy.address import Address, reached
 from plantops.deploy.protocol import Serving, Trial
+from plantops.deploy.switching import switch_to
 from plantops.errors import SetupError, StepFailed
 from plantops.shelf import release_of
 
@@ -78,13 +79,7 @@ class Local:
     def take_over(self, trial: Trial) -> None:
         """The rehearsal ends, and a worker of the same release takes the public port. Raises StepFailed."""
         self._end_rehearsal()
-        fresh = self.start(trial.folder)
-        try:
-            self.try_golden(fresh)
-            self.switch(fresh)
-        except (StepFailed, KeyboardInterrupt):
-            self.abandon(fresh)
-            raise
+        switch_to(self, trial.folder)
 
     def build(self, release: Path, say: Callable[[str], None]) -> str:
         """Nothing to do."""
@@ -176,13 +171,7 @@ class Local:
         if self.agrees(release):
             return
         self._end_rehearsal()
-        trial = self.start(release)
-        try:
-            self.try_golden(trial)
-            self.switch(trial)
-        except (StepFailed, KeyboardInterrupt):
-            self.abandon(trial)
-            raise
+        switch_to(self, release)
         self.settle()
 
     def _end_rehearsal(self) -> None:

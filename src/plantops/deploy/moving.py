@@ -10,14 +10,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from plantops.deploy import probe
-from plantops.deploy.protocol import Backend, Serving, Trial
+from plantops.deploy.protocol import Backend, Movable, Serving, Trial
+from plantops.deploy.switching import switch_to
 from plantops.errors import PlantopsError, StepFailed
 
 
 class Moving:
     """The new backend, as long as the old one serves."""
 
-    def __init__(self, old: Backend, new: Backend, in_service: Path) -> None:
+    def __init__(self, old: Backend, new: Movable, in_service: Path) -> None:
         self._old, self._new, self._in_service = old, new, in_service
         self.name = new.name
         self.gap_s: float | None = None
@@ -36,10 +37,6 @@ class Moving:
         """What would stop the new backend, but for the port, which the old one holds."""
         self._new.preflight_without_port()
 
-    def preflight_without_port(self) -> None:
-        """The same."""
-        self._new.preflight_without_port()
-
     def build(self, release: Path, say: Callable[[str], None]) -> str:
         """What the new backend needs."""
         return self._new.build(release, say)
@@ -47,14 +44,6 @@ class Moving:
     def start(self, release: Path) -> Trial:
         """Start it on the new backend, without the public port."""
         return self._new.rehearse(release)
-
-    def rehearse(self, release: Path) -> Trial:
-        """The same."""
-        return self._new.rehearse(release)
-
-    def take_over(self, trial: Trial) -> None:
-        """The same as :meth:`switch`."""
-        self.switch(trial)
 
     def try_golden(self, trial: Trial) -> float:
         """The largest difference of the trial's golden answers. Raises StepFailed."""
@@ -98,13 +87,7 @@ class Moving:
     def up(self, release: Path) -> None:
         """Serve this release on the new backend. Raises StepFailed, and then the old one serves again."""
         self.build(release, lambda _: None)
-        trial = self.start(release)
-        try:
-            self.try_golden(trial)
-        except (PlantopsError, KeyboardInterrupt):
-            self.abandon(trial)
-            raise
-        self.switch(trial)
+        switch_to(self, release)
 
     def down(self) -> list[str]:
         """Stop both."""

@@ -47,20 +47,11 @@ class Backend(Protocol):
     def preflight(self) -> None:
         """Look for what would stop a deployment, before any work. Raises SetupError."""
 
-    def preflight_without_port(self) -> None:
-        """The same where another backend of ours still holds the port."""
-
     def build(self, release: Path, say: Callable[[str], None]) -> str:
         """Make what is to be started from the release's folder; returns a sentence. Raises StepFailed."""
 
     def start(self, release: Path) -> Trial:
         """Start it beside the old one, healthy on a private address. Raises StepFailed, the old one untouched."""
-
-    def rehearse(self, release: Path) -> Trial:
-        """Start it where another backend holds the public port: healthy on a private address, out of the way."""
-
-    def take_over(self, trial: Trial) -> None:
-        """Serve what was rehearsed on the public port, which is free now; proven, not settled. Raises StepFailed."""
 
     def try_golden(self, trial: Trial) -> float:
         """The largest difference of its golden answers over HTTP. Raises StepFailed when it is too large."""
@@ -103,3 +94,16 @@ class Backend(Protocol):
 
     def watch(self, seconds: float) -> None:
         """Look at the public port for that long. Raises StepFailed when what it says or does is wrong."""
+
+
+class Movable(Backend, Protocol):
+    """A backend that can follow another one of ours on the public port (see :mod:`plantops.deploy.moving`)."""
+
+    def preflight_without_port(self) -> None:
+        """What :meth:`preflight` looks for, where another backend of ours still holds the port. Raises SetupError."""
+
+    def rehearse(self, release: Path) -> Trial:
+        """Start it where another backend holds the public port: healthy on a private address, out of the way."""
+
+    def take_over(self, trial: Trial) -> None:
+        """Serve what was rehearsed on the public port, which is free now; proven, not settled. Raises StepFailed."""

@@ -17,10 +17,12 @@ from plantops.config import Config
 from plantops.deploy import daemon, image, ports, probe
 from plantops.deploy.address import Address, reached
 from plantops.deploy.compose import engine
+from plantops.deploy.compose.beside import Beside
 from plantops.deploy.compose.engine import Container
 from plantops.deploy.compose.gateway import Gateway
 from plantops.deploy.compose.stack import API, BESIDE, GATEWAY, Stack
 from plantops.deploy.protocol import Serving, Trial
+from plantops.deploy.switching import switch_to
 from plantops.errors import SetupError, StepFailed
 from plantops.shelf import release_of
 
@@ -40,6 +42,7 @@ class Compose:
         self._config = config
         self._stack = Stack(config)
         self._gateway = Gateway(self._stack.socket_folder / "admin.sock")
+        self._beside = Beside(config, self._stack, self._containers)
         self._old: Container | None = None
         self._drained = False
 
@@ -61,7 +64,7 @@ class Compose:
         """Raises SetupError when the engine, Compose, a port or the disk would stop a deployment."""
         self.preflight_without_port()
         deploy = self._config.deploy
-        doors = {GATEWAY: (deploy.bind, deploy.port, "deploy.port"), **self._doors()}
+        doors = {GATEWAY: (deploy.bind, deploy.port, "deploy.port"), **self._beside.doors()}
         for service, (host, port, key) in doors.items():
             there = [one.door for one in self._containers(service) if one.running]
             if there and service == GATEWAY and there[0] != Address(host, port):
@@ -159,19 +162,13 @@ class Compose:
         return []
 
     def _start_others(self, tag: str) -> None:
-        """MLflow, Prometheus and Grafana as config.yaml has them; those that it does not want any more go."""
-        for name in {*BESIDE} - {*self._stack.others}:
-            for one in self._containers(name):
-                self._remove(one)
-        if "mlflow" in self._stack.others:
-            daemon.stop(self._config.state / daemon.MLFLOW)  # the same pages, on the same port
-        there = all(any(one.running for one in self._containers(name)) for name in self._stack.others)
-        self._stack.start_others(tag, anew=not there)
+        for one in self._beside.unwanted():
+            self._remove(one)
+        self._beside.start(tag)
 
     def pages(self) -> dict[str, str]:
         """MLflow, Prometheus and Grafana, as far as they run."""
-        doors = self._doors()
-        return {name: reached(*doors[name][:2]).url for name in doors if self._containers(name)}
+        return self._beside.pages()
 
     def open_pages(self) -> dict[str, str]:
         """Start them; returns where they are. Raises StepFailed."""
@@ -183,19 +180,9 @@ class Compose:
         """The releases whose image is there."""
         return image.present(self._engine, self._config)
 
-    def _doors(self) -> dict[str, tuple[str, int, str]]:
-        """Service to host, port, and the key in config.yaml."""
-        config = self._config
-        doors = {
-            "mlflow": ("127.0.0.1", config.mlflow.ui_port, "mlflow.ui_port"),
-            "prometheus": ("127.0.0.1", config.prometheus.port, "prometheus.port"),
-            "grafana": (config.grafana.bind, config.grafana.port, "grafana.port"),
-        }
-        return {name: doors[name] for name in self._stack.others}
-
     def abandon(self, trial: Trial) -> None:
         """End a trial; where it has the traffic already, take that back first."""
-        made = next((one for one in self._containers(API) if one.id == trial.id), None)
+        made = engine.container(self._engine, trial.id)
         if made is None:
             return
         if self._old is not None and self._gateway.answers() and self._survivor() == made:
@@ -245,13 +232,7 @@ class Compose:
             self._gateway.open(there[-1].inside)
             self._drain_but(there[-1])
         else:
-            trial = self.start(release)
-            try:
-                self.try_golden(trial)
-                self.switch(trial)
-            except (StepFailed, KeyboardInterrupt):
-                self.abandon(trial)
-                raise
+            switch_to(self, release)
         self.settle()
 
     def logs_argv(self, service: str, follow: bool) -> list[str]:
@@ -282,7 +263,7 @@ class Compose:
         return engine.containers(self._engine, self._stack.name, service)
 
     def _container(self, trial: Trial) -> Container:
-        found = next((one for one in self._containers(API) if one.id == trial.id), None)
+        found = engine.container(self._engine, trial.id)
         if found is None:
             raise StepFailed(f"the container of {trial.release} is gone", "docker ps -a")
         return found
@@ -317,7 +298,7 @@ class Compose:
                 raise StepFailed(f"the container of {one.image} died under watch; it said last:{lines}")
 
     def _still_there(self, made: Container) -> None:
-        now = next((one for one in self._containers(API) if one.id == made.id), None)
+        now = engine.container(self._engine, made.id)
         if now is None or not now.running or now.restarts:
             raise StepFailed("the new container ended while starting")
 

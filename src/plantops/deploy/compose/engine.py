@@ -86,6 +86,17 @@ def containers(found: DockerClient, name: str, service: str) -> list[Container]:
     return [_container(one) for one in sorted(listed, key=lambda one: one.attrs["Created"])]
 
 
+def container(found: DockerClient, name: str) -> Container | None:
+    """The container with that id; None when it is gone."""
+    from docker.errors import NotFound
+
+    with speaking():
+        try:
+            return _container(found.containers.get(name))
+        except NotFound:
+            return None
+
+
 def last_lines(found: DockerClient, container: Container, count: int = 15) -> list[str]:
     """What a container said last."""
     with speaking():

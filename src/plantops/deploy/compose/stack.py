@@ -50,7 +50,6 @@ class Stack:
     def environment(self, image: str) -> dict[str, str]:
         """What the compose file asks for, with ``image`` as the API's."""
         config = self._config
-        profiles = {"mlflow": "mlflow", "prometheus": "monitoring", "grafana": "grafana"}
         serve = {name: getattr(config.serve, name) for name in config.serve.__dataclass_fields__}
         values: dict[str, object] = {
             "PLANTOPS_PROJECT": self.name,
@@ -70,7 +69,7 @@ class Stack:
             "PLANTOPS_PROMETHEUS_CONFIG": _digest(self._folder / "prometheus"),
             "GRAFANA_PASSWORD": os.environ.get("GRAFANA_PASSWORD") or self._kept("GRAFANA_PASSWORD"),
             "MLFLOW_VERSION": metadata.version("mlflow"),
-            "COMPOSE_PROFILES": ",".join(profiles[one] for one in self.others),
+            "COMPOSE_PROFILES": ",".join(self.others),
             **{f"PLANTOPS_{name.upper()}": f"{value:g}" for name, value in serve.items()},
         }
         return {name: str(value) for name, value in values.items()}
