@@ -27,7 +27,7 @@ def test_the_shipped_file_holds_the_defaults() -> None:
         ("deploy: {backend: kubernetes}", "deploy.backend must be one of 'auto', 'local', 'compose', not 'kubernetes'"),
         ("gate: {min_accuracy: 95}", "gate.min_accuracy must lie between 0 and 1, not 95.0"),
         ("gate: 3", "gate must hold keys and values, not 3"),
-        ("watch: {settle_s: -1}", "settle_s cannot be -1"),
+        ("watch: {settle_seconds: -1}", "settle_seconds cannot be -1"),
         ("- a", "must hold keys and values, not a list"),
         ("a: [", "is not valid YAML"),
     ],

@@ -97,13 +97,40 @@ class GrafanaConfig:
 
 
 @dataclass(frozen=True)
+class FollowConfig:
+    """Whose commits ``plantops watch`` takes up: nobody's without a ``remote``; no ``branch``: the one checked out."""
+
+    remote: str = ""
+    branch: str = ""
+    require_signed: bool = False
+
+
+@dataclass(frozen=True)
 class WatchConfig:
-    """When ``plantops watch`` looks and how it retries, seconds."""
+    """When ``plantops watch`` looks, how it retries, and when it stops for the time being."""
 
     interval_s: float = 30
-    settle_s: float = 2
-    max_wait_s: float = 60
+    settle_seconds: float = 2
+    max_wait_seconds: float = 60
     max_retries: int = 3
+    max_runs_per_hour: int = 12
+    git: FollowConfig = field(default_factory=FollowConfig)
+
+
+@dataclass(frozen=True)
+class GitConfig:
+    """Whether a release is committed (what plantops wrote itself, nothing else), and pushed."""
+
+    commit: bool = False
+    push: bool = False
+
+
+@dataclass(frozen=True)
+class DvcConfig:
+    """Whether a run brings from DVC's remote what is missing here, and sends there what it made."""
+
+    pull: bool = True
+    push: bool = False
 
 
 @dataclass(frozen=True)
@@ -129,6 +156,8 @@ class Config:
     prometheus: PrometheusConfig = field(default_factory=PrometheusConfig)
     grafana: GrafanaConfig = field(default_factory=GrafanaConfig)
     watch: WatchConfig = field(default_factory=WatchConfig)
+    git: GitConfig = field(default_factory=GitConfig)
+    dvc: DvcConfig = field(default_factory=DvcConfig)
     disk: DiskConfig = field(default_factory=DiskConfig)
 
     @property

@@ -105,10 +105,10 @@ def _matters(_: object, path: str) -> bool:
 
 
 def _settle(config: Config, stop: threading.Event) -> None:
-    """Wait until the inputs have not moved for ``watch.settle_s``, at most ``watch.max_wait_s``."""
-    deadline = time.monotonic() + config.watch.max_wait_s
+    """Wait until the inputs have not moved for ``watch.settle_seconds``, at most ``watch.max_wait_seconds``."""
+    deadline = time.monotonic() + config.watch.max_wait_seconds
     before = dvc.inputs(config.root)
-    while time.monotonic() < deadline and not stop.wait(config.watch.settle_s):
+    while time.monotonic() < deadline and not stop.wait(config.watch.settle_seconds):
         now = dvc.inputs(config.root)
         if now == before:
             return
