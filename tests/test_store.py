@@ -143,3 +143,23 @@ def test_lock_names_its_holder_and_dies_with_it(tmp_path: Path) -> None:
     with lock.hold(tmp_path):
         pass
     until(lambda: lock.holder(tmp_path) == "", what="the lock's release")
+
+
+def test_when_a_trigger_began_runs_and_how_they_ended(state: Store) -> None:
+    ends = [("watch", store.FAILED), ("by hand", store.RELEASED), ("watch", store.FAILED), ("watch", "")]
+    for trigger, end in ends:
+        run = state.begin(trigger, {}, "f", {})
+        if end:
+            state.finish(run, end)
+    times = [run.started for run in state.runs() if run.trigger == "watch"]
+    assert state.begun("watch", 10) == times
+    assert state.begun("watch", 2) == times[:2]
+    assert state.outcomes() == {store.FAILED: 2, store.RELEASED: 1}, "the last one has not ended"
+
+
+def test_since_when_a_release_serves(state: Store) -> None:
+    assert state.in_service_since() == ""
+    state.add_release(release("one"))
+    before = store.now()
+    state.put_in_service("one", "code", "run")
+    assert before <= state.in_service_since() <= store.now()

@@ -72,6 +72,11 @@ class Releases(Database):
         row = self._db.execute("SELECT release FROM service ORDER BY number DESC LIMIT 1").fetchone()
         return self.release(row["release"]) if row else None
 
+    def in_service_since(self) -> str:
+        """When the release in service was put there, or an empty string."""
+        row = self._db.execute("SELECT at FROM service ORDER BY number DESC LIMIT 1").fetchone()
+        return row["at"] if row else ""
+
     def serving_code(self) -> str:
         """Digest of the serving code that the release in service was started with, or an empty string."""
         row = self._db.execute("SELECT code FROM service ORDER BY number DESC LIMIT 1").fetchone()

@@ -108,6 +108,19 @@ class Runs(Database):
         """The newest runs, newest first."""
         return self._runs("1 ORDER BY rowid DESC LIMIT ?", (limit,))
 
+    def begun(self, trigger: str, limit: int) -> list[str]:
+        """When the newest ``limit`` runs that ``trigger`` began started, newest first."""
+        rows = self._db.execute(
+            "SELECT started FROM run WHERE trigger = ? ORDER BY rowid DESC LIMIT ?", (trigger, limit)
+        )
+        return [row[0] for row in rows]
+
+    def outcomes(self) -> dict[str, int]:
+        """How many runs ended in each state."""
+        return dict(
+            self._db.execute("SELECT state, count(*) FROM run WHERE ended IS NOT NULL GROUP BY state").fetchall()
+        )
+
     def _runs(self, where: str, values: Iterable[Any] = ()) -> list[Run]:
         rows = self._db.execute(f"SELECT * FROM run WHERE {where}", tuple(values)).fetchall()
         return [_run(row) for row in rows]
