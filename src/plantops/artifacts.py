@@ -9,6 +9,7 @@ from typing import Any
 
 from plantops.errors import StepFailed
 
+READ = Path("data/read.csv")
 INDEX = Path("data/prepared/index.csv")
 DATA = Path("metrics/data.json")
 EPOCHS = Path("plots/epochs.csv")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+from dataclasses import replace
 
 from plantops import lock, plan
 from plantops.config import Config
@@ -10,26 +12,39 @@ from plantops.console import Console
 from plantops.store import Store
 
 
-def look(config: Config) -> plan.Plan:
-    """The plan of the project as it is now."""
+def look(config: Config, deep: bool = False) -> plan.Plan:
+    """The plan of the project as it is now; ``deep`` with the photos themselves, the code and the gate's rules."""
+    if deep:
+        return _deep(config)
     with Store(config.state, readonly=True) as store:
         return plan.make(config.root, store, going_on=bool(lock.holder(config.state)))
 
 
-def once(config: Config, console: Console, as_json: bool) -> bool:
+def _deep(config: Config) -> plan.Plan:
+    """What `plantops run` would find. Photos' hashes are kept where that is possible, so that none is read twice."""
+    from plantops import deploy, dvc, pipeline, scan
+
+    kept = os.access(config.state / "state.db", os.W_OK) and os.access(config.state, os.W_OK)
+    with Store(config.state, readonly=not kept) as store:
+        todo = pipeline.due(config, store, deploy.get(config))
+        loose = scan.loose(config.root, dvc.raw_folder(config.root), store, remember=kept)
+    return replace(todo, loose=[one.what for one in loose])
+
+
+def once(config: Config, console: Console, as_json: bool, deep: bool = False) -> bool:
     """Print what is due; says whether anything is."""
-    todo = look(config)
+    todo = look(config, deep)
     if not as_json and (holder := lock.holder(config.state)):
         console.say(f"a run is going: {holder}", "yellow")
     _show(todo, console, as_json)
-    return todo.due
+    return todo.waiting
 
 
-def keep(config: Config, console: Console, interval_s: float, as_json: bool) -> None:
+def keep(config: Config, console: Console, interval_s: float, as_json: bool, deep: bool = False) -> None:
     """Print at first, and then whenever the answer changes. Never returns; runs nothing."""
     told = None
     while True:
-        todo = look(config)
+        todo = look(config, deep)
         if todo.sentences() != told:
             told = todo.sentences()
             if not as_json:
@@ -46,4 +61,5 @@ def _show(todo: plan.Plan, console: Console, as_json: bool) -> None:
         console.say(sentence)
     if todo.due:
         console.say(f"would run: {', '.join(todo.stages) or 'no stage; the release is judged and deployed'}")
-    console.say(f"not looked at: {plan.NOT_LOOKED_AT}", "grey")
+    if todo.loose is None:
+        console.say(f"not looked at: {plan.NOT_LOOKED_AT}", "grey")

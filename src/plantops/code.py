@@ -18,19 +18,21 @@ from plantops.config import CODE
 
 PACKAGE = Path(__file__).parent
 _HEAD = "# Digests of the training code, by meaning (comments do not count). Written by plantops; commit it.\n"
-# What a stage prints with cannot change what it computes.
-_SILENT = {"console", "errors"}
+# What a stage prints with, and where it hears who started it, cannot change what it computes.
+_SILENT = {"console", "errors", "process"}
 
 
 def digests(pipeline: Any) -> dict[str, str]:
     """stage -> sha256 (first 16 hex) of its module and of all of plantops that it imports.
 
     A stage that runs other code than plantops' is ``foreign``: DVC watches that code where dvc.yaml names it.
+    The letter before each digest keeps every YAML from reading one as a number.
     """
+    _forget()
     found = {}
     for name, stage in ((pipeline or {}).get("stages") or {}).items():
         module = re.search(r"-m plantops\.([\w.]+)", str(stage.get("cmd", "")) if isinstance(stage, dict) else "")
-        found[name] = _digest(module[1]) if module else "foreign"
+        found[name] = f"c{_digest(module[1])}" if module else "foreign"
     return found
 
 
@@ -48,7 +50,14 @@ def write(root: Path, pipeline: Any) -> bool:
 
 def serving_digest(settings: dict[str, Any]) -> str:
     """sha256 (first 16 hex) of the code that serves (``serve/`` and what it imports) and of its settings."""
+    _forget()
     return _combined(_serving(), repr(sorted(settings.items())))
+
+
+def _forget() -> None:
+    """The code may have been edited since it was last read, while `plantops watch` runs for weeks."""
+    _tree.cache_clear()
+    _meaning.cache_clear()
 
 
 def serving_files() -> list[Path]:

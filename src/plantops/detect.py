@@ -17,11 +17,15 @@ _AWAY = object()
 
 @dataclass(frozen=True)
 class Change:
-    """One thing that changed: in which ``file``, ``what`` about it in words, and the ``stages`` it touches directly."""
+    """One thing that changed: in which ``file``, ``what`` about it in words, and the ``stages`` it touches directly.
+
+    ``serves``: it is only about how a release is served; no model is trained or judged for it.
+    """
 
     file: str
     what: str
     stages: tuple[str, ...] = ()
+    serves: bool = False
 
 
 def fingerprint(inputs: Inputs) -> str:
@@ -173,6 +177,8 @@ def _users(file: str, key: str, pipeline: Any) -> list[str]:
             if file in named and (not keys or any(_under(key, str(one)) or _under(str(one), key) for one in keys)):
                 found.append(name)
                 break
+    if not found and file not in (PARAMS, CODE):
+        return list(_stages(pipeline))  # named under `vars`, which any stage may use
     return found
 
 
@@ -186,8 +192,10 @@ def _overlap(one: str, other: str) -> bool:
 
 
 def _stages(pipeline: Any) -> dict[str, dict[str, Any]]:
+    """The stages by name; one written with ``foreach`` counts as one, with what its ``do`` says."""
     stages = pipeline.get("stages") if isinstance(pipeline, dict) else None
-    return {k: v for k, v in stages.items() if isinstance(v, dict)} if isinstance(stages, dict) else {}
+    named = {k: v for k, v in stages.items() if isinstance(v, dict)} if isinstance(stages, dict) else {}
+    return {k: {**v, **v["do"]} if isinstance(v.get("do"), dict) else v for k, v in named.items()}
 
 
 def _outs(stage: dict[str, Any]) -> list[str]:
@@ -195,9 +203,10 @@ def _outs(stage: dict[str, Any]) -> list[str]:
 
 
 def _paths(entries: Any) -> list[str]:
-    """Paths of deps or outs, which are strings or ``{path: options}``."""
+    """Paths of deps or outs, which are strings or ``{path: options}``; of a template, the folder it lies in."""
     listed = entries if isinstance(entries, list) else []
-    return [str(next(iter(one))) if isinstance(one, dict) else str(one) for one in listed]
+    paths = [str(next(iter(one))) if isinstance(one, dict) else str(one) for one in listed]
+    return [path if "${" not in path else path.partition("${")[0].rpartition("/")[0] or "." for path in paths]
 
 
 def _count(dvc_file: Any) -> str:

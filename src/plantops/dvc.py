@@ -14,7 +14,7 @@ from plantops import process
 from plantops.config import LOCK, PARAMS, PIPELINE
 from plantops.errors import SetupError, StepFailed
 
-_SKIP = {".git", ".dvc", ".plantops", ".venv", "venv", "node_modules", "__pycache__", "mlruns"}
+SKIP = {".git", ".dvc", ".plantops", ".venv", "venv", "node_modules", "__pycache__", "mlruns"}
 
 
 def inputs(root: Path) -> dict[str, Any]:
@@ -42,19 +42,33 @@ def pipeline(root: Path) -> Any:
 
 
 def params_files(pipeline: Any) -> list[str]:
-    """The params files that a parsed dvc.yaml names, sorted; params.yaml is always one."""
-    names = {PARAMS}
+    """The files with values that a parsed dvc.yaml names (``params``, ``vars``), sorted; params.yaml is always one."""
+    names = {PARAMS, *_vars_files(pipeline)}
     stages = pipeline.get("stages") if isinstance(pipeline, dict) else None
     for stage in stages.values() if isinstance(stages, dict) else ():
+        stage = stage.get("do", stage) if isinstance(stage, dict) else None
         listed = stage.get("params") if isinstance(stage, dict) else None
+        names.update(_vars_files(stage))
         for entry in listed if isinstance(listed, list) else ():
             if isinstance(entry, dict):
                 names.update(str(name) for name in entry)
     return sorted(names)
 
 
+def _vars_files(holder: Any) -> set[str]:
+    """``vars: [file.yaml, other.yaml:key1,key2, {inline: 1}]`` of dvc.yaml or of one stage: the files."""
+    listed = holder.get("vars") if isinstance(holder, dict) else None
+    return {str(one).partition(":")[0] for one in (listed if isinstance(listed, list) else ()) if isinstance(one, str)}
+
+
 def dvc_files(root: Path) -> Iterator[Path]:
     """Every ``.dvc`` file of the project; folders that one covers are not walked, nor other projects inside."""
+    for folder, names in folders(root):
+        yield from (folder / name for name in names)
+
+
+def folders(root: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Every folder of the project where a ``.dvc`` file may lie, with the names of those that do, sorted."""
     pending = [root]
     while pending:
         folder = pending.pop()
@@ -63,9 +77,9 @@ def dvc_files(root: Path) -> Iterator[Path]:
         except OSError:
             continue
         files = {entry.name for entry in entries if entry.name.endswith(".dvc") and entry.is_file()}
-        yield from (folder / name for name in sorted(files))
+        yield folder, sorted(files)
         for entry in entries:
-            if not entry.is_dir(follow_symlinks=False) or entry.name in _SKIP or f"{entry.name}.dvc" in files:
+            if not entry.is_dir(follow_symlinks=False) or entry.name in SKIP or f"{entry.name}.dvc" in files:
                 continue
             if not os.path.isdir(os.path.join(entry.path, ".dvc")):
                 pending.append(Path(entry.path))
@@ -85,10 +99,39 @@ def raw_folder(root: Path) -> Path:
 
 def lock_entry(root: Path, stage: str) -> dict[str, Any] | None:
     """What dvc.lock holds of a stage, or None."""
-    lock = _read(root / LOCK)
+    return lock_entries(_read(root / LOCK)).get(stage)
+
+
+def lock_entries(lock: Any) -> dict[str, dict[str, Any]]:
+    """A parsed dvc.lock, stage by stage."""
     stages = lock.get("stages") if isinstance(lock, dict) else None
-    entry = stages.get(stage) if isinstance(stages, dict) else None
-    return entry if isinstance(entry, dict) else None
+    return {k: v for k, v in stages.items() if isinstance(v, dict)} if isinstance(stages, dict) else {}
+
+
+def in_git(pipeline: Any) -> set[str]:
+    """The outputs (``cache: false``) that a parsed dvc.yaml leaves to git."""
+    stages = pipeline.get("stages") if isinstance(pipeline, dict) else None
+    kinds = [stage.get(kind) for stage in (stages or {}).values() for kind in ("outs", "metrics", "plots")]
+    options = [one for listed in kinds if isinstance(listed, list) for one in listed if isinstance(one, dict)]
+    return {str(path) for one in options for path, said in one.items() if said and said.get("cache") is False}
+
+
+def record_dependency(root: Path, stage: str, path: str, record: dict[str, Any]) -> None:
+    """Have dvc.lock hold ``record`` (md5, size, nfiles) for a dependency of a stage. In one rename.
+
+    Read and written by the library that DVC uses: PyYAML speaks YAML 1.1, where other values are numbers.
+    """
+    from ruamel.yaml import YAML
+
+    yaml = YAML()
+    yaml.default_flow_style = False
+    lock = yaml.load(root / LOCK)
+    for entry in lock["stages"][stage]["deps"]:
+        if entry["path"] == path:
+            entry.update(record)
+    fresh = root / f".{LOCK}.new"
+    yaml.dump(lock, fresh)
+    fresh.replace(root / LOCK)
 
 
 def check(root: Path) -> None:

@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import re
+
 OK = 0
 CHANGES_WAITING = 6
 INTERRUPTED = 130
+MOVED = "photos moved while they were read"  # how prepare_data's message begins then, and how it is known by
+# In a URI: user:password@ (a password for a database may hold a slash), and what drivers take as ?password=.
+_USERINFO = re.compile(r"(?<=://)(?:[^\s/?#]*@|[^\s:/?#@]*:[^\s@]*@)")
+_QUERY = re.compile(r"(?i)(?<=[?&])(\w*(?:password|passwd|pwd|token|secret)|odbc_connect)=[^&\s]*")
+
+
+def redacted(text: str) -> str:
+    """``text`` without the users, passwords and tokens of the URIs in it."""
+    return _QUERY.sub(r"\1=[redacted]", _USERINFO.sub("[redacted]@", text))
 
 
 class PlantopsError(Exception):
     """A failure that the user can understand: what happened, where, and the command that helps.
 
-    ``message`` says what happened and where; ``hint`` is the next command or action, or empty.
+    ``message`` says what happened and where; ``hint`` is the next command or action, or empty. They are
+    printed, logged and stored, so neither holds a password, also where other programs' words are quoted.
     """
 
     code = 1
 
     def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message = redacted(message)
+        self.hint = redacted(hint)
+        super().__init__(self.message)
 
 
 class StepFailed(PlantopsError):

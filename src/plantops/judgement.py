@@ -28,6 +28,8 @@ def verdict(config: Config, store: Store, shelf: Shelf, bundle: Bundle, force: b
             champion = _champion(config, shelf, current, bundle, answers)
         except (BadBundle, StepFailed) as error:
             said = f"{current.id} could not be asked: {error}"
+            if not force:  # a model that was not compared is not let through
+                raise StepFailed(f"the release in service, {said}", "plantops run, or --force to go without") from None
             more.append(gate.Finding("against the release in service", gate.NOT_JUDGED, said))
     judged = gate.judge(answers, bundle.manifest.sample_data, champion, config.gate)
     return gate.Verdict((*judged.findings, *more))
@@ -63,13 +65,19 @@ def summary(verdict: gate.Verdict) -> str:
 def _champion(
     config: Config, shelf: Shelf, current: Release, bundle: Bundle, answers: list[gate.Answer]
 ) -> gate.Champion:
-    """The release in service with its answers on the candidate's test photos that it did not learn from either."""
+    """The release in service with its answers on the candidate's test photos that it did not learn from either.
+
+    Nor from others of their group: the two may have been trained with another ``split.group_by``.
+    """
     if current.sample_data != bundle.manifest.sample_data:
         return gate.Champion(current.id, current.sample_data, ())
     folder = shelf.release(current.id)
     learned = {row["md5"] for row in artifacts.rows(folder / SPLIT_FILE) if row["split"] in _LEARNED}
     classes = set(Bundle.load(folder).manifest.classes)
-    fair = {one.photo for one in answers if one.photo not in learned and one.actual in classes}
+    rows = artifacts.rows(config.root / artifacts.INDEX)
+    kin = {row["group"] for row in rows if row["md5"] in learned}  # it learned another photo of the same leaf
+    unfair = learned | {row["md5"] for row in rows if row["group"] in kin}
+    fair = {one.photo for one in answers if one.photo not in unfair and one.actual in classes}
     return gate.Champion(current.id, current.sample_data, tuple(_ask(config, folder, fair)) if fair else ())
 
 

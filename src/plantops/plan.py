@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from plantops import detect, dvc
+from plantops import detect, dvc, process
 from plantops.config import OWN_FILES, PIPELINE
 from plantops.store import ACCEPTED, REFUSED, Run, Store
 
-NOT_LOOKED_AT = "photos and code that moved without `dvc add` (`plantops run` looks at them)"
+NOT_LOOKED_AT = "photos and code that moved without `dvc add` (plantops check --deep looks at them)"
+_MOMENT_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,8 @@ class Plan:
 
     ``first``: nothing was ever settled here. ``changes``: what differs from what is settled. ``owed``: runs on
     exactly these inputs that failed or were interrupted. ``undeployed``: an accepted release
-    that no run has put in service.
+    that no run has put in service. ``loose``: photos that DVC does not know as they are, in words; None when
+    nobody looked.
     """
 
     inputs: dict[str, Any]
@@ -29,6 +31,12 @@ class Plan:
     stages: list[str]
     owed: list[Run]
     undeployed: str = ""
+    loose: list[str] | None = None
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there is something to do, for a run or for a person."""
+        return self.due or bool(self.loose)
 
     @property
     def first(self) -> bool:
@@ -39,6 +47,12 @@ class Plan:
     def due(self) -> bool:
         """Whether a run has something to do."""
         return self.first or bool(self.changes) or bool(self.owed)
+
+    @property
+    def only_serving(self) -> bool:
+        """Whether all there is to do is to serve the release in service in another way."""
+        settled = not (self.first or self.owed or self.undeployed)
+        return settled and bool(self.changes) and all(one.serves for one in self.changes)
 
     @property
     def refused(self) -> bool:
@@ -57,7 +71,7 @@ class Plan:
             said.append(f"settled: the gate refused these inputs in run {self.settled.id}; a change starts the next")
         elif not self.due and self.undeployed:
             said.append(f"accepted and not deployed: {self.undeployed} (plantops run deploys it)")
-        return said or ["no changes"]
+        return [*said, *(self.loose or [])] or ["no changes"]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for ``--json``."""
@@ -73,7 +87,8 @@ class Plan:
             if self.settled
             else None,
             "fingerprint": self.fingerprint,
-            "not_looked_at": NOT_LOOKED_AT,
+            "loose": self.loose,
+            "not_looked_at": NOT_LOOKED_AT if self.loose is None else None,
         }
 
 
@@ -82,9 +97,10 @@ def make(root: Path, store: Store, going_on: bool = False) -> Plan:
 
     ``going_on``: while another process runs, what that run writes itself is left out.
     """
-    inputs = dvc.inputs(root)
     settled = store.last_settled()
-    changes = detect.changes(_baseline(settled, store), inputs) if settled else detect.unreadable(inputs)
+    baseline = _baseline(settled, store) if settled else {}
+    inputs = _inputs(root, baseline)
+    changes = detect.changes(baseline, inputs) if settled else detect.unreadable(inputs)
     if going_on:  # dvc.lock and the code digests are in motion: the run that goes on writes them
         changes = [one for one in changes if one.file not in OWN_FILES]
     pipeline = inputs.get(PIPELINE)
@@ -98,6 +114,20 @@ def make(root: Path, store: Store, going_on: bool = False) -> Plan:
         undeployed=_undeployed(settled, store),
         owed=[one for one in store.unfinished() if detect.given(one.inputs) == detect.given(inputs)],
     )
+
+
+def _inputs(root: Path, known: dict[str, Any]) -> dict[str, Any]:
+    """The inputs; what is half written or away for a moment (git checkout, an editor that saves) is waited for."""
+    inputs = dvc.inputs(root)
+
+    def whole() -> bool:
+        nonlocal inputs
+        before, inputs = inputs, dvc.inputs(root)
+        return inputs == before and known.keys() <= inputs.keys() and not detect.unreadable(inputs)
+
+    if not known.keys() <= inputs.keys() or detect.unreadable(inputs):
+        process.wait_until(whole, _MOMENT_S)
+    return inputs
 
 
 def _undeployed(settled: Run | None, store: Store) -> str:

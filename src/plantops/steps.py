@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from plantops import artifacts, code, deploy, detect, dvc, gate, git, judgement, training
+from plantops import artifacts, code, deploy, detect, dvc, gate, git, judgement, lineage, training
 from plantops.bundle import BadBundle, Bundle
 from plantops.config import LOCK, Config
 from plantops.console import Console
@@ -112,7 +112,10 @@ def reproduce(work: Work) -> str:
     try:
         work.ran = training.reproduce(work.config, work.console, work.tracker, work.run, work.options.force)
     finally:
-        work.left_behind = {**work.plan.inputs, **detect.own_files(dvc.inputs(work.config.root))}
+        now = dvc.inputs(work.config.root)
+        moved = {name: value for name, value in now.items() if value != work.plan.inputs.get(name)}
+        read = lineage.was_read(work.config.root, moved)
+        work.left_behind = {**work.plan.inputs, **read, **detect.own_files(now)}
     return work.ran.sentence()
 
 
@@ -291,7 +294,7 @@ def steps(options: Options) -> list[Step]:
         Step("gate", judge, _no_dvc),
         Step("stage", stage, _no_dvc),
         *taken,
-        Step("build", build, _no_deploy, switches=True),
+        Step("build", build, _no_deploy),
         Step("try", try_, _no_deploy, switches=True),
         Step("switch", switch, _no_deploy, switches=True),
         Step("watch", watch, _no_deploy, switches=True),

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from plantops import artifacts, code, dvc, git, process
+from plantops import artifacts, code, dvc, git, lineage, process
 from plantops.bundle import Bundle
-from plantops.config import LOCK, PARAMS, Config
+from plantops.config import CODE, LOCK, PARAMS, Config
 from plantops.console import Console
 from plantops.detect import flatten
-from plantops.errors import PlantopsError, StepFailed
+from plantops.errors import MOVED, PlantopsError, StepFailed
 from plantops.tracking import Tail, Tracker, Training
 
 _RACED_AT_MOST = 3
@@ -45,26 +45,40 @@ class Ran:
 def reproduce(config: Config, console: Console, tracker: Tracker, run: str, force: bool) -> Ran:
     """Run the stale stages (all with ``force``). Raises StepFailed naming the stage that failed.
 
-    DVC hashes what a stage read after the stage has run (treeverse/dvc#11058). Where photos moved in between,
-    preparation is repeated, so that nothing is recorded as trained on that was not read.
+    DVC hashes what a stage read after the stage has run (treeverse/dvc#11058). Photos that came meanwhile are the
+    next change (see ``lineage``); where what was read moved, its stage is repeated. So nothing is recorded as
+    trained on that was not read.
     """
     code.write(config.root, dvc.pipeline(config.root))
     ran = Ran()
     with _following(config, console, tracker, run, ran) as on_line:
-        env = {process.RUN_VARIABLE: run}
-        read = dvc.inputs(config.root)
-        dvc.repro(config.root, on_line, env, force=force)
-        for _ in range(_RACED_AT_MOST):
-            raced = _raced(config.root, read, ran.stages)
-            if not raced:
-                return ran
-            console.say(f"    what {raced} read moved while it ran: doing it again")
+        lineage.mend(config.root)  # of a run that was killed before it did
+        moved = ""
+        for _ in range(1 + _RACED_AT_MOST):
             read = dvc.inputs(config.root)
-            dvc.repro(config.root, on_line, env, force=True, only=raced)
-            dvc.repro(config.root, on_line, env)
+            done = _repro(config.root, on_line, {process.RUN_VARIABLE: run}, force, moved)
+            moved, force = (_raced(config.root, read, ran.stages), False) if done else ("", force)
+            if done and not moved:
+                return ran
+            console.say(f"    what {moved or 'prepare_data'} read moved while it ran: doing it again")
+            code.write(config.root, dvc.pipeline(config.root))
         raise StepFailed(
             "photos or parameters keep moving while they are read", "wait until they rest, then plantops run"
         )
+
+
+def _repro(root: Path, on_line: Callable[[str], None], env: dict[str, str], force: bool, moved: str) -> bool:
+    """`dvc repro`, first of the stage ``moved`` by itself; False when photos moved while they were read."""
+    try:
+        if moved:
+            dvc.repro(root, on_line, env, force=True, only=moved)
+        dvc.repro(root, on_line, env, force=force)
+    except StepFailed as failed:
+        if MOVED not in failed.message:
+            raise
+        return False
+    lineage.mend(root)
+    return True
 
 
 def record(config: Config, tracker: Tracker, run: str, ran: Ran, bundle: Bundle, state: git.State) -> str | None:
@@ -201,19 +215,19 @@ class _Live:
 
 
 def _raced(root: Path, read: dict[str, Any], stages: list[str]) -> str:
-    """The first stage for which DVC recorded other photos or parameters than it read; empty when there is none."""
-    entry = dvc.lock_entry(root, "prepare_data") or {}
-    raw = dvc.raw_folder(root).relative_to(root).as_posix()
-    recorded = next((dep.get("md5") for dep in entry.get("deps", []) if dep.get("path") == raw), None)
-    if recorded != artifacts.values(root / artifacts.DATA).get("raw_md5"):
-        return "prepare_data"
-    return next((stage for stage in stages if _params_moved(dvc.lock_entry(root, stage) or {}, read)), "")
+    """The first stage for which DVC recorded other parameters or code than it ran by; empty when there is none."""
+    now = {**dvc.inputs(root), CODE: code.digests(dvc.pipeline(root))}
+    return next((stage for stage in stages if _params_moved(dvc.lock_entry(root, stage) or {}, read, now)), "")
 
 
-def _params_moved(entry: dict[str, Any], read: dict[str, Any]) -> bool:
-    """Whether a stage's entry in dvc.lock holds other parameters than there were when it began."""
+def _params_moved(entry: dict[str, Any], read: dict[str, Any], now: dict[str, Any]) -> bool:
+    """Whether parameters of a stage are others ``now`` than when it began, and not those that dvc.lock holds.
+
+    Code is asked only for having moved: its digest in the lock is the one from before the stages ran.
+    """
     return any(
-        _lookup(read.get(file), key) != value
+        _lookup(read.get(file), key) != _lookup(now.get(file), key)
+        and (file == CODE or _lookup(read.get(file), key) != value)
         for file, keys in (entry.get("params") or {}).items()
         for key, value in (keys.items() if isinstance(keys, dict) else ())
     )

@@ -54,7 +54,7 @@ def make(folder: Path) -> Path:
     code.write(folder, dvc.pipeline(folder))
     edit(folder / "params.yaml", "size: 128", "size: 32")
     edit(folder / "params.yaml", "epochs: 20", "epochs: 3")
-    edit(folder / "params.yaml", "group_by: '___(.+ \\d*)\\d\\d\\.\\w+$'", "group_by: null")
+    edit(folder / "params.yaml", "group_by: '___(.+ \\d*?)\\d{0,2}(?:\\.\\d+)?(?: copy)?\\.\\w+$'", "group_by: null")
     edit(folder / "params.yaml", "val: 0.10", "val: 0.1")
     edit(folder / "params.yaml", "test: 0.15", "test: 0.4")
     edit(folder / "config.yaml", "backend: auto", "backend: local")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import os
 from collections import Counter, defaultdict, deque
@@ -15,20 +16,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from plantops import console, dirhash
-from plantops.errors import StepFailed
+from plantops import console
+from plantops.errors import MOVED, StepFailed
 from plantops.ml import split, stage
-from plantops.ml.files import DATA_METRICS, PREPARED, fresh_folder, write_json
+from plantops.ml.files import DATA_METRICS, PREPARED, READ, fresh_folder, open_csv, write_json
 from plantops.ml.params import Params, load
 from plantops.ml.prepared import GOLDEN, GREY, IMAGES, INDEX, META, SPLITS, Meta, Photo, digest, write_index
 from plantops.ml.stage import plain
-from plantops.ml.survey import Survey, check_unmoved, survey
+from plantops.ml.survey import Survey, check_unmoved, is_photo, recorded_as_read, survey
 from plantops.photo import NotAPhoto, is_drawn, open_photo, pixels
 from plantops.preprocess import Preprocessing
 
 FILTER, TURN = "bilinear", True
 GOLDEN_PHOTOS = 12
-MARKER = "DRAWN_SAMPLES.txt"  # left by `plantops sample` beside what it draws
 _SHOWN = 5
 _LINK = "a link to a folder, which DVC does not follow"
 _HINT = "`plantops sample` draws leaves to try with; or copy a folder of photos per class there and `dvc add` it"
@@ -43,6 +43,7 @@ class Read:
     pixels: NDArray[np.uint8] | None = None
     drawn: bool = False
     reason: str = ""
+    gone: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,24 +72,21 @@ def main() -> None:
     meta = Meta(classes, spec.size, spec.fit, spec.filter, spec.turn, len(photos), sample, digest(photos))
     write_json(folder / META, meta.to_dict())
     _keep_golden(folder / GOLDEN, raw, photos)
-    check_unmoved(raw, before, kept.md5s)
+    later = check_unmoved(raw, before, kept.md5s)
+    _list_what_was_read(kept.md5s, before)
     write_json(DATA_METRICS, _metrics(meta, photos, kept, loose))
-    _tell(meta, photos, kept)
+    _tell(meta, photos, kept, loose)
+    if later:
+        print(f"{later:,} files came while the others were read: they are the next change")
 
 
 def _look(raw: Path) -> Survey:
     found = survey(raw)
     if not raw.is_dir():
         raise StepFailed(f"there is no folder {raw}", _HINT)
-    if not any(_is_data(path) for path in found.files):
+    if not any(is_photo(path) for path in found.files):
         raise StepFailed(f"there are no photos in {raw}", _HINT)
     return found
-
-
-def _is_data(path: str) -> bool:
-    """Whether a file is meant as a photo: what hides and what DVC keeps beside the data is not."""
-    parts = PurePosixPath(path).parts
-    return path != MARKER and not path.endswith(".dvc") and not any(part.startswith(".") for part in parts)
 
 
 def _pack(target: Path, raw: Path, found: Survey, spec: Preprocessing, params: Params) -> Kept:
@@ -97,6 +95,8 @@ def _pack(target: Path, raw: Path, found: Survey, spec: Preprocessing, params: P
     drawn, first = set(), dict[str, str]()
     with target.open("wb") as images:
         for one in _read_all(raw, found, spec, params):
+            if one.gone:
+                continue
             kept.md5s[one.path] = one.md5
             if one.pixels is None:
                 if one.reason:
@@ -135,9 +135,11 @@ def _read_some(raw: Path, paths: list[str], spec: Preprocessing, params: Params)
 
 
 def _read_one(raw: Path, path: str, spec: Preprocessing, params: Params) -> Read:
+    if recorded_as_read() and not (raw / path).exists():
+        return Read(path, "", gone=True)  # never seen, never recorded: as if it had not been there
     data = _bytes(raw, path)
     md5 = hashlib.md5(data, usedforsecurity=False).hexdigest()
-    if not _is_data(path) or path == params.split.group_by:
+    if not is_photo(path) or path == params.split.group_by:
         return Read(path, md5)
     if "/" not in path:
         return Read(path, md5, reason="not in the folder of a class")
@@ -156,7 +158,7 @@ def _bytes(raw: Path, path: str) -> bytes:
     try:
         return (raw / path).read_bytes()
     except FileNotFoundError:
-        raise StepFailed(f"photos moved while they were read: {plain(path)} went", "run again") from None
+        raise StepFailed(f"{MOVED}: {plain(path)} went", "run again") from None
     except OSError as error:
         raise StepFailed(f"{plain(str(raw / path))} cannot be read: {error.strerror}") from None
 
@@ -198,7 +200,7 @@ def _keep_golden(folder: Path, raw: Path, photos: list[Photo]) -> None:
     for number, photo in enumerate(_spread(photos)[:GOLDEN_PHOTOS]):
         data = _bytes(raw, photo.path)
         if hashlib.md5(data, usedforsecurity=False).hexdigest() != photo.md5:
-            raise StepFailed(f"photos moved while they were read: {plain(photo.path)} changed", "run again")
+            raise StepFailed(f"{MOVED}: {plain(photo.path)} changed", "run again")
         image = open_photo(data)
         (folder / f"{number:02d}.{(image.format or 'jpg').lower()}").write_bytes(data)
 
@@ -223,7 +225,6 @@ def _metrics(meta: Meta, photos: list[Photo], kept: Kept, loose: int) -> dict[st
         "ungrouped": loose,
         "sample_data": meta.sample_data,
         "digest": meta.digest,
-        "raw_md5": dirhash.directory(kept.md5s.items()),
         "splits": {side: sum(counts[name, side] for name in meta.classes) for side in SPLITS},
         "per_class": per_class,
         "not_judged": [name for name in meta.classes if not per_class[name]["test"]],
@@ -231,11 +232,21 @@ def _metrics(meta: Meta, photos: list[Photo], kept: Kept, loose: int) -> dict[st
     }
 
 
-def _tell(meta: Meta, photos: list[Photo], kept: Kept) -> None:
+def _list_what_was_read(md5s: Mapping[str, str], found: Survey) -> None:
+    """Every file as it was read, photo or not: from this follows what DVC must have recorded (see `lineage.py`)."""
+    with open_csv(READ, "w") as file:
+        writer = csv.writer(file)
+        writer.writerow(("path", "md5", "size"))
+        writer.writerows((path, md5, found.files[path].size) for path, md5 in md5s.items())
+
+
+def _tell(meta: Meta, photos: list[Photo], kept: Kept, ungrouped: int) -> None:
     sides = Counter(photo.split for photo in photos)
     what = "drawn sample leaves" if meta.sample_data else "photos"
     shares = ", ".join(f"{side} {sides[side]:,}" for side in SPLITS)
     print(f"{len(photos):,} {what} of {len(meta.classes)} classes: {shares}")
+    if 0 < ungrouped < len(photos):
+        print(f"{ungrouped:,} photos match no group of split.group_by: each counts as a group of its own")
     if kept.set_aside:
         print(f"{len(kept.set_aside):,} files set aside (all in {DATA_METRICS}):")
     shown: Mapping[str, str] = dict(islice(sorted(kept.set_aside.items()), _SHOWN))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 PREPARED = Path("data/prepared")
+READ = Path("data/read.csv")
 CHECKPOINT_FOLDER = Path("models/checkpoint")
 CHECKPOINT, CHECKPOINT_INFO = "model.ckpt", "model.json"
 PREDICTIONS = Path("models/evaluation/predictions.csv")

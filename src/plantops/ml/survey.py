@@ -7,14 +7,18 @@ import os
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from plantops.errors import StepFailed
+from pathspec import GitIgnoreSpec
+
+from plantops.errors import MOVED, StepFailed
 from plantops.ml.stage import plain
+from plantops.process import RUN_VARIABLE
 
 # What .dvcignore leaves out, and DVC's own folders.
 _IGNORED = (".gitignore", ".gitkeep", ".git", ".hg", ".dvc")
 _SHOWN = 5
+MARKER = "DRAWN_SAMPLES.txt"  # left by `plantops sample` beside what it draws
 
 
 @dataclass(frozen=True)
@@ -37,36 +41,59 @@ class Survey:
 def survey(raw: Path) -> Survey:
     """Walk ``raw`` as DVC does: all regular files and links to such, folders that are links not entered."""
     files, links = {}, []
+    left_out, here = _dvcignore(), os.path.relpath(raw)
     for folder, folders, names in os.walk(raw):
         inside = os.path.relpath(folder, raw)
         prefix = "" if inside == "." else f"{inside}/"
         folders[:] = sorted(name for name in folders if name not in _IGNORED)
         links += [prefix + name for name in folders if os.path.islink(os.path.join(folder, name))]
         for name in names:
-            signature = None if name in _IGNORED else _signature(os.path.join(folder, name))
+            path = os.path.join(folder, name)
+            ignored = name in _IGNORED or left_out.match_file(f"{here}/{prefix}{name}")
+            signature = None if ignored else _signature(path)
             if signature:
                 files[prefix + name] = signature
     return Survey(dict(sorted(files.items())), tuple(sorted(links)))
 
 
-def check_unmoved(raw: Path, before: Survey, md5s: Mapping[str, str]) -> None:
-    """Walk again and compare with what was read.
+def check_unmoved(raw: Path, before: Survey, md5s: Mapping[str, str]) -> int:
+    """Walk again and compare with what was read; returns how many files came meanwhile.
 
-    ``md5s``: md5 of each file as it was read. Raises StepFailed when a file came, went or changed; otherwise DVC
-    would record, after the stage, photos that training never saw (treeverse/dvc#11058).
+    ``md5s``: md5 of each file as it was read. Raises StepFailed when one of them went or changed. What came is an
+    error only where nobody puts DVC's record right afterwards (see :func:`recorded_as_read`): DVC would record,
+    after the stage, photos that training never saw (treeverse/dvc#11058).
     """
     now = survey(raw).files
-    came = [f"{plain(path)} came" for path in now if path not in before.files]
-    went = [f"{plain(path)} went" for path in before.files if path not in now]
-    touched = [path for path, signature in now.items() if before.files.get(path, signature) != signature]
+    came = [f"{plain(path)} came" for path in now if path not in md5s]
+    read = {path: now.get(path) for path in md5s if not recorded_as_read() or is_photo(path)}
+    went = [f"{plain(path)} went" for path, signature in read.items() if signature is None]
+    touched = [path for path, signature in read.items() if signature and signature != before.files[path]]
     changed = [f"{plain(path)} changed" for path in touched if _md5(raw / path) != md5s[path]]
-    moved = came + went + changed
+    moved = went + changed + ([] if recorded_as_read() else came)
     if moved:
         more = f" and {len(moved) - _SHOWN} more" if len(moved) > _SHOWN else ""
         raise StepFailed(
-            f"photos moved while they were read: {', '.join(moved[:_SHOWN])}{more}",
+            f"{MOVED}: {', '.join(moved[:_SHOWN])}{more}",
             "run again when the copying is done: dvc repro --force --single-item prepare_data",
         )
+    return len(came)
+
+
+def recorded_as_read() -> bool:
+    """Whether plantops started this stage: it has dvc.lock say what was read, whatever lies there by then."""
+    return RUN_VARIABLE in os.environ
+
+
+def is_photo(path: str) -> bool:
+    """Whether a file is meant as a photo: what hides and what DVC keeps beside the data is not."""
+    parts = PurePosixPath(path).parts
+    return path != MARKER and not path.endswith(".dvc") and not any(part.startswith(".") for part in parts)
+
+
+def _dvcignore() -> GitIgnoreSpec:
+    """The patterns of the project's .dvcignore; a stage runs in the project's root."""
+    file = Path(".dvcignore")
+    return GitIgnoreSpec.from_lines(file.read_text(encoding="utf-8").splitlines() if file.is_file() else [])
 
 
 def _signature(path: str) -> Signature | None:
