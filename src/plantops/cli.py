@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -115,49 +116,80 @@ def run(
 def check(
     as_json: Json = False,
     exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 6 when changes are waiting.")] = False,
+    deep: Annotated[bool, typer.Option("--deep", help="Look at the photos themselves and at code, too.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Keep checking; say what changes. Runs nothing.")] = False,
     interval: Interval = None,
     config: ConfigFile = None,
 ) -> None:
-    """Say whether there is something to run, and why. Changes nothing."""
+    """Say whether there is something to run, and why. Changes no answer."""
     from plantops import checking
 
     settings, console = _config(config), Console()
     if watch:
-        checking.keep(settings, console, settings.watch.interval_s if interval is None else interval, as_json)
+        every = settings.watch.interval_s if interval is None else interval
+        checking.keep(settings, console, every, as_json, deep)
         return
-    due = checking.once(settings, console, as_json)
+    due = checking.once(settings, console, as_json, deep)
     if due and exit_code:
         raise typer.Exit(CHANGES_WAITING)
 
 
 @command()
-def watch(interval: Interval = None, config: ConfigFile = None) -> None:
+def watch(
+    once: Annotated[bool, typer.Option("--once", help="One look and at most one run, for cron.")] = False,
+    interval: Interval = None,
+    config: ConfigFile = None,
+) -> None:
     """Watch the project and run the pipeline whenever something changed. Ctrl-C or SIGTERM ends it."""
-    import signal
-    import threading
-    from types import FrameType
+    from plantops import report
+    from plantops.watch import Watch, heard
 
-    from plantops import pipeline, report
-    from plantops import watch as watching
-    from plantops.steps import Options
-
-    settings, console, stop = _config(config), Console(), threading.Event()
-
-    def once(trigger: str) -> None:
-        report.summary(settings, pipeline.run(settings, Options(), console, trigger), console)
-
-    def polite_end(_: int, __: FrameType | None) -> None:
-        stop.set()
-        raise KeyboardInterrupt  # the run that goes on is interrupted, and owed
-
-    signal.signal(signal.SIGTERM, polite_end)
-    try:
-        watching.loop(settings, console, settings.watch.interval_s if interval is None else interval, once, stop)
-    except KeyboardInterrupt:
-        if not stop.is_set():
-            raise
+    settings, console = _config(config), Console()
+    watching = Watch(settings, console, interval, report.summary)
+    if once:
+        watching.once()
+        return
+    with heard() as calls:
+        try:
+            watching.keep(calls)
+        except KeyboardInterrupt:
+            if not calls.ended:
+                raise
     console.say("stopped watching; what is in service still is")
+
+
+service = typer.Typer(cls=_Group, no_args_is_help=True, help="Watch as a systemd user unit.")
+app.add_typer(service, name="service")
+
+
+@service.command("install", cls=_Command)
+def service_install(config: ConfigFile = None) -> None:
+    """Write the unit and start it. Never overwrites one that it did not write."""
+    from plantops import service as systemd
+
+    _say_all(systemd.install(_config(config)))
+
+
+@service.command("uninstall", cls=_Command)
+def service_uninstall(config: ConfigFile = None) -> None:
+    """Stop watching and remove the unit."""
+    from plantops import service as systemd
+
+    _say_all(systemd.uninstall(_config(config)))
+
+
+@service.command("status", cls=_Command)
+def service_status(config: ConfigFile = None) -> None:
+    """Whether the unit is there, and what systemd says of it."""
+    from plantops import service as systemd
+
+    _say_all(systemd.status(_config(config)))
+
+
+def _say_all(lines: Iterable[str]) -> None:
+    console = Console()
+    for line in lines:
+        console.say(line)
 
 
 @command()

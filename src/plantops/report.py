@@ -12,6 +12,7 @@ from plantops.console import Console
 from plantops.errors import PlantopsError, SetupError
 from plantops.store import Store
 from plantops.tracking import Tracker
+from plantops.watch import heartbeat
 
 if TYPE_CHECKING:
     from plantops.doctor import Finding
@@ -80,6 +81,7 @@ def status(config: Config, console: Console, as_json: bool) -> None:
                 "answering": running.__dict__ if running else None,
                 "mlflow": page,
                 "going_on": lock.holder(config.state) or None,
+                "watch": heartbeat.to_dict(config.state),
                 "last_run": _brief(last) if last else None,
                 "waiting": todo.to_dict(),
             }
@@ -90,6 +92,7 @@ def status(config: Config, console: Console, as_json: bool) -> None:
     console.say(f"answering   {_answering(running) if current else 'no'}")
     console.say(f"mlflow      {page or 'not running: plantops up'}")
     console.say(f"going on    {lock.holder(config.state) or 'nothing'}")
+    console.say(f"watch       {heartbeat.said(config.state)}")
     if last:
         console.say(f"last run    {last.id} {last.state}" + (f": {last.error.splitlines()[0]}" if last.error else ""))
     for sentence in todo.sentences():

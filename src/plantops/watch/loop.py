@@ -1,0 +1,304 @@
+"""The loop of watch: look, decide whether to run, run, tell, wait for the next reason to look."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+from plantops import checking, config, detect, lock, pipeline, store
+from plantops.config import Config
+from plantops.console import Console
+from plantops.errors import Busy, PlantopsError, Refused, SetupError, StepFailed
+from plantops.pipeline import Outcome
+from plantops.plan import Plan
+from plantops.steps import Options
+from plantops.store import Store
+from plantops.watch import heartbeat, metrics, places
+from plantops.watch.events import Events
+from plantops.watch.patience import Rules, Try, Turn, clock, decide, pause
+from plantops.watch.places import Moved
+from plantops.watch.signals import Calls
+
+TRIGGER = "watch"
+_BUSY_S = 1.0
+_AT_ONCE = timedelta(seconds=0.2)  # enough for the events of a run to be heard
+Summary = Callable[[Config, Outcome, Console], None]
+
+
+@dataclass
+class _Hindrance:
+    """What keeps a look from being made or a run from beginning: told once, tried again with growing pauses."""
+
+    said: str = ""
+    times: int = 0
+    ready: datetime | None = None
+    _clock: float = 0.0
+
+    def met(self, error: PlantopsError, interval_s: float) -> bool:
+        """It is there (again); says whether it is another one than before."""
+        new = error.message != self.said
+        self.said, self.times = error.message, 1 if new else self.times + 1
+        wait = pause(self.times, interval_s)
+        self.ready, self._clock = datetime.now(UTC) + wait, time.monotonic() + wait.total_seconds()
+        return new
+
+    def turn(self) -> Turn | None:
+        """What to do while it lasts; None: try."""
+        if self.ready is None or time.monotonic() >= self._clock:
+            return None
+        return Turn(f"{self.said.splitlines()[0]} (trying again at {clock(self.ready)}, or at a change)", self.ready)
+
+    def look_again(self) -> None:
+        """Something moved: it may be over, and is not told anew if it is not."""
+        self.times, self.ready = 0, None
+
+
+class Watch:
+    """Watches one project. ``interval_s`` overrides the one in config.yaml; ``summary`` tells how a run ended."""
+
+    def __init__(self, settings: Config, console: Console, interval_s: float | None, summary: Summary) -> None:
+        self.config, self.console, self._summary, self._given_s = settings, console, summary, interval_s
+        self._beat = heartbeat.first(self.interval_s)
+        self._hindrance = _Hindrance()
+        self._closely = True  # look at the photos, the code and the gate's rules, too, as a run does
+        self._loose: tuple[str, ...] = ()
+        self._seen = ""  # the fingerprint at the last look
+        self._told: dict[str, object] = {}
+        self._forgiven: set[str] = set()  # failed runs on an older config.yaml
+        self._config_stat = _stat(settings)
+
+    @property
+    def interval_s(self) -> float:
+        """Seconds between two looks at most."""
+        return self.config.watch.interval_s if self._given_s is None else self._given_s
+
+    def keep(self, calls: Calls) -> None:
+        """Watch until a signal ends it (KeyboardInterrupt). Raises Busy when another watch is going here."""
+        if other := heartbeat.alive(self.config.state):
+            raise Busy(f"watch is going here already: pid {other.pid} since {other.since}", f"kill {other.pid}")
+        events = Events(calls, self._tell)
+        self._tell(f"watching {self.config.root} by file events, and every {self.interval_s:g} s")
+        if shared := places.shared_disks(self.config):
+            self._tell(f"other machines can write to {', '.join(shared)} without an event: found by the interval")
+        try:
+            self._note(self._beat)
+            moved = Moved(folders=True)
+            while True:
+                self._reread(calls.read_again())
+                events.arm(self.config, moved.folders)
+                turn = self._turn(events, moved, by_looking=events.deaf or bool(shared))
+                moved = self._rest(events, turn)
+        finally:
+            events.close()
+            self._note(heartbeat.stopped(self._beat))
+
+    def once(self) -> None:
+        """One look, and at most one run. Raises what a run raises, and StepFailed when it was tried too often."""
+        ours = heartbeat.alive(self.config.state) is None
+        self._beat = heartbeat.first(self.interval_s, heartbeat.ONCE)
+        try:
+            if not self._look().waiting:
+                return
+            Events(Calls(), self._tell).settle(self.config)
+            todo = self._look()
+            if holder := lock.holder(self.config.state):
+                raise Busy(f"another run is going: {holder}", "plantops status")
+            turn = self._may(todo)
+            if turn.go:
+                outcome = pipeline.run(self.config, Options(), self.console, TRIGGER)
+                self._summary(self.config, outcome, self.console)
+            elif turn.until:
+                self._tell(turn.why)
+            else:
+                raise StepFailed(turn.why, "plantops status")
+        finally:
+            if ours:
+                self._note(self._beat)
+
+    def _turn(self, events: Events, moved: Moved, by_looking: bool) -> Turn:
+        """One look and at most one run; what to wait for then."""
+        if moved:
+            moved |= events.settle(self.config)
+            self._hindrance.look_again()
+        adds = self.config.data.untracked == "add"
+        self._closely |= moved.photos or moved.folders or (adds and by_looking)
+        try:
+            todo = self._look()
+            if not moved and self._seen not in ("", todo.fingerprint):  # found by looking: it may still move
+                events.settle(self.config)
+                todo = self._look()
+            turn = self._decide(todo)
+        except PlantopsError as error:
+            if self._told.get("look") != error.message:
+                self.console.error(error)
+            self._told["look"], self._closely = error.message, True
+            turn = Turn(error.message.splitlines()[0], datetime.now(UTC) + timedelta(seconds=self.interval_s))
+        self._note(_after(self._beat, turn))
+        return turn
+
+    def _look(self) -> Plan:
+        """What is due, after what comes before each look."""
+        # (here comes what teammates pushed)
+        going = bool(lock.holder(self.config.state))
+        todo = checking.look(self.config, deep=self._closely and not going)
+        if todo.loose is not None:
+            self._loose, self._closely = tuple(todo.loose), False
+        self._tell_due(todo)
+        return todo
+
+    def _decide(self, todo: Plan) -> Turn:
+        """Run or wait, if anything is due."""
+        self._seen = todo.fingerprint
+        self._told.pop("look", None)
+        if not (holder := lock.holder(self.config.state)):
+            self._told.pop("busy", None)
+        adds = bool(self._loose) and self.config.data.untracked == "add"
+        if not (todo.due or adds):
+            self._hindrance = _Hindrance()
+            return Turn()
+        if holder:
+            return self._busy(f"another run is going: {holder}")
+        if hindered := self._hindrance.turn():
+            return hindered
+        turn = self._may(todo)
+        if turn.go:
+            return self._run(todo)
+        self._tell(turn.why, "wait")
+        return turn
+
+    def _may(self, todo: Plan) -> Turn:
+        """Whether a run may start now, by what the store knows of the last ones."""
+        rules = Rules(self.interval_s, self.config.watch.max_retries, self.config.watch.max_runs_per_hour)
+        with Store(self.config.state, readonly=True) as state:
+            begun = [datetime.fromisoformat(one) for one in state.begun(TRIGGER, rules.max_runs_per_hour)]
+            last = state.last_run()
+        owed = [one for one in todo.owed if one.id not in self._forgiven]
+        if last and last.state == store.RUNNING and detect.given(last.inputs) == detect.given(todo.inputs):
+            owed.insert(0, last)  # its process is dead, or it would hold the lock
+        tries = [Try(datetime.fromisoformat(one.ended or one.started), one.state != store.FAILED) for one in owed]
+        return decide(tries, begun, rules, datetime.now(UTC))
+
+    def _run(self, todo: Plan) -> Turn:
+        """Run; what came of it is found by the next look, at once."""
+        self._note(replace(self._beat, checked=store.now(), state=heartbeat.RUNNING, why="", next_try=None))
+        if todo.owed:
+            self._tell(f"trying again after run {todo.owed[0].id}, which {todo.owed[0].state}")
+        before = self._newest()
+        try:
+            outcome = pipeline.run(self.config, Options(), self.console, TRIGGER)
+            self._summary(self.config, outcome, self.console)
+        except Refused as error:
+            self.console.error(error)
+        except Busy as error:
+            return self._busy(error.message)
+        except PlantopsError as error:
+            if self._newest() == before:  # it did not begin
+                return self._hindered(error)
+            self._tell_error(error)
+        else:
+            self._told.clear()
+            if outcome.state == "nothing":
+                return Turn()
+        self._hindrance, self._loose = _Hindrance(), ()
+        return Turn(until=datetime.now(UTC) + _AT_ONCE)
+
+    def _rest(self, events: Events, turn: Turn) -> Moved:
+        """Wait for the next reason to look: an event, the interval, what ``turn`` waits for."""
+        left = timedelta(seconds=self.interval_s)
+        if turn.until:
+            left = min(left, turn.until - datetime.now(UTC))
+        moved, until = events.wait(max(0.0, left.total_seconds())), time.monotonic() + self.interval_s
+        while self._told.get("busy") and lock.holder(self.config.state) and time.monotonic() < until:
+            moved |= events.wait(_BUSY_S)
+        return moved
+
+    def _busy(self, why: str) -> Turn:
+        self._tell(f"waiting: {why}", "busy")
+        return Turn(why, datetime.now(UTC))
+
+    def _hindered(self, error: PlantopsError) -> Turn:
+        self._closely = True
+        if self._hindrance.met(error, self.interval_s):
+            self.console.error(error)
+            self._tell("trying again with growing pauses, or as soon as something changes")
+        return self._hindrance.turn() or Turn()
+
+    def _tell_error(self, error: PlantopsError) -> None:
+        """The whole error at first; one line when a retry ends in the same."""
+        line = error.message.splitlines()[0]
+        if self._told.get("error") == line:
+            self._tell(f"failed as before: {line}")
+        else:
+            self.console.error(error)
+        self._told["error"] = line
+
+    def _tell_due(self, todo: Plan) -> None:
+        key = (detect.fingerprint(detect.given(todo.inputs)), todo.due, self._loose)
+        if self._told.get("due") != key:
+            self._tell("; ".join(todo.sentences()))
+            self._told["due"] = key
+
+    def _tell(self, text: str, topic: str = "") -> None:
+        """A line with the time; of one ``topic`` the same is not told twice in a row."""
+        if not topic or self._told.get(topic) != text:
+            self.console.say(f"{time.strftime('%H:%M:%S')} {text}")
+        if topic:
+            self._told[topic] = text
+
+    def _reread(self, asked: bool) -> None:
+        """Read config.yaml again if it moved or a signal asked; a bad one is told, and the old one holds."""
+        now = _stat(self.config)
+        if now == self._config_stat and not asked:
+            return
+        self._config_stat = now
+        try:
+            fresh = config.load(self.config.root, self.config.file)
+        except SetupError as error:
+            self._tell(f"{error.message}; the settings from before hold", "config" if not asked else "")
+            return
+        if fresh == self.config:
+            if asked:
+                self._tell(f"{self.config.file.name} read again: nothing changed")
+            return
+        self._tell(f"{self.config.file.name} read again")
+        self._told.pop("config", None)
+        self.config, self._closely = fresh, True
+        self._hindrance.look_again()
+        with Store(fresh.state, readonly=True) as state:
+            self._forgiven = {one.id for one in state.unfinished()}
+
+    def _newest(self) -> str:
+        with Store(self.config.state, readonly=True) as state:
+            last = state.last_run()
+        return last.id if last else ""
+
+    def _note(self, beat: heartbeat.Beat) -> None:
+        """Write the heartbeat and the metrics. Where that cannot be, watching goes on."""
+        try:
+            with Store(self.config.state, readonly=True) as state:
+                facts = metrics.Facts.of(state)
+            last = facts.last
+            shown = {"id": last.id, "state": last.state, "started": last.started, "ended": last.ended} if last else None
+            self._beat = replace(beat, last_run=shown, interval_s=self.interval_s)
+            heartbeat.write(self.config.state, self._beat)
+            metrics.write(self.config.state, self._beat, facts)
+        except (OSError, PlantopsError) as error:
+            self._tell(f"the heartbeat cannot be written: {error}", "heartbeat")
+
+
+def _after(beat: heartbeat.Beat, turn: Turn) -> heartbeat.Beat:
+    """The heartbeat after a look that ended with ``turn``."""
+    state = heartbeat.WAITING if turn.why else heartbeat.WATCHING
+    until = turn.until.isoformat(timespec="seconds") if turn.why and turn.until else None
+    return replace(beat, checked=store.now(), state=state, why=turn.why, next_try=until)
+
+
+def _stat(settings: Config) -> tuple[int, int, int] | None:
+    try:
+        found = os.stat(settings.file)
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns, found.st_ino
