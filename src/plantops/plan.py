@@ -116,6 +116,14 @@ def make(root: Path, store: Store, going_on: bool = False) -> Plan:
     )
 
 
+def left_behind(began: dict[str, Any], now: dict[str, Any], read: dict[str, Any]) -> dict[str, Any]:
+    """The inputs that a run settles: as they were when it ``began``, and ``now`` only where it wrote them itself.
+
+    ``read``: the ``.dvc`` files whose photos it really read, which DVC may have brought up to date meanwhile.
+    """
+    return {**began, **read, **detect.own_files(now)}
+
+
 def _inputs(root: Path, known: dict[str, Any]) -> dict[str, Any]:
     """The inputs; what is half written or away for a moment (git checkout, an editor that saves) is waited for."""
     inputs = dvc.inputs(root)

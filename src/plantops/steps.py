@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from plantops import artifacts, code, deploy, detect, dvc, gate, git, judgement, lineage, training
+from plantops import artifacts, code, deploy, detect, dvc, gate, git, judgement, lineage, plan, training
 from plantops.bundle import BadBundle, Bundle
 from plantops.config import LOCK, Config
 from plantops.console import Console
@@ -113,9 +113,7 @@ def reproduce(work: Work) -> str:
         work.ran = training.reproduce(work.config, work.console, work.tracker, work.run, work.options.force)
     finally:
         now = dvc.inputs(work.config.root)
-        moved = {name: value for name, value in now.items() if value != work.plan.inputs.get(name)}
-        read = lineage.was_read(work.config.root, moved)
-        work.left_behind = {**work.plan.inputs, **read, **detect.own_files(now)}
+        work.left_behind = plan.left_behind(work.plan.inputs, now, lineage.was_read(work.config.root, now))
     return work.ran.sentence()
 
 
