@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 from conftest import photo, sh
-from plantops import detect, dvc
+from plantops import detect, dvc, plan
+from plantops.store import RELEASED, Store
 
 
 def edit(path: Path, old: str, new: str) -> None:
@@ -85,3 +87,53 @@ def test_folders_that_dvc_covers_and_projects_inside_are_not_walked(project: Pat
     (project / "demo/other.dvc").write_text("outs: []\n")
     names = [path.name for path in dvc.dvc_files(project)]
     assert names == ["Pepper,_bell___healthy.dvc", "Potato___Late_blight.dvc"]
+
+
+def test_files_named_under_vars_are_inputs_of_every_stage(project: Path) -> None:
+    edit(project / "dvc.yaml", "stages:", "vars:\n  - more.yaml\n  - some.yaml:lr,wd\n  - inline: 1\nstages:")
+    (project / "more.yaml").write_text("lr: 1\n")
+    before = dvc.inputs(project)
+    assert "more.yaml" in before
+    (project / "more.yaml").write_text("lr: 2\n")
+    (project / "some.yaml").write_text("lr: 3\n")
+    one, other = detect.changes(before, dvc.inputs(project))
+    assert (one.what, other.what) == ("lr 1 → 2", "lr (none) → 3")
+    assert one.stages == ("prepare_data", "train", "evaluate", "export_model")
+
+
+def test_templates_and_foreach_reach_their_stages() -> None:
+    pipeline = {
+        "stages": {
+            "each": {
+                "foreach": ["a", "b"],
+                "do": {"cmd": "x ${item}", "deps": ["raw/${item}"], "outs": ["out/${item}"]},
+            },
+            "after": {"cmd": "y", "deps": ["out/a"]},
+            "aside": {"cmd": "z", "deps": ["other"]},
+        }
+    }
+    (change,) = detect.changes({"dvc.yaml": pipeline}, {"dvc.yaml": pipeline, "raw/a.dvc": {"outs": [{"nfiles": 2}]}})
+    assert change.stages == ("each",)
+    assert detect.affected(change.stages, pipeline) == ["each", "after"]
+
+
+def test_what_is_away_for_a_moment_is_waited_for(project: Path) -> None:
+    """git checkout and editors that save take a file away before they write it."""
+    with Store(project / ".plantops") as store:
+        inputs = dvc.inputs(project)
+        store.finish(store.begin("test", {}, "", inputs), RELEASED, inputs)
+        whole = (project / "dvc.yaml").read_bytes()
+        (project / "dvc.yaml").unlink()
+        (project / "params.yaml").write_text("seed: [1")
+        params = sh("git", "show", "HEAD:./params.yaml", cwd=project).stdout
+
+        def mended() -> None:
+            (project / "dvc.yaml").write_bytes(whole)
+            (project / "params.yaml").write_text(params)
+
+        later = threading.Timer(0.3, mended)
+        later.start()
+        assert plan.make(project, store).changes == []
+        later.join()
+        (project / "dvc.yaml").unlink()
+        assert plan.make(project, store).changes, "what stays away is a change"

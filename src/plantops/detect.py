@@ -150,7 +150,7 @@ def _param_changes(file: str, old: Any, new: Any, inputs: Inputs) -> list[Change
 
 def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
     """Nested dicts as ``{"a.b": value}``; a list counts as one value."""
-    if not isinstance(value, dict) or not value:
+    if not isinstance(value, dict) or (prefix and not value):
         return {prefix or "value": value}
     flat: dict[str, Any] = {}
     for key, inner in value.items():
