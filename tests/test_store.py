@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from api_client import until
 from plantops import lock, store
 from plantops.errors import Busy, SetupError
-from plantops.store import Release, Store
+from plantops.store import Damaged, Release, Store
 
 
 def release(name: str, digest: str = "") -> Release:
@@ -104,19 +105,119 @@ def test_photos_keep_names_that_are_no_text(state: Store) -> None:
     assert (state.folders(), state.photos(odd)) == ({}, {})
 
 
-def test_a_newer_database_is_refused_and_a_broken_one_named(tmp_path: Path) -> None:
+def test_a_newer_database_is_refused_unchanged_and_a_broken_one_named(tmp_path: Path) -> None:
+    file = tmp_path / "state.db"
     with Store(tmp_path):
         pass
-    db = sqlite3.connect(tmp_path / "state.db")
-    db.execute("PRAGMA user_version = 99")
-    db.close()
-    with pytest.raises(SetupError, match="newer plantops"):
+    with closing(sqlite3.connect(file)) as db:
+        db.execute("PRAGMA user_version = 99")
+    before = file.read_bytes()
+    for readonly in (False, True):
+        with pytest.raises(SetupError, match="newer plantops .schema 99, this one knows 1") as refused:
+            Store(tmp_path, readonly)
+        assert refused.value.hint == "upgrade plantops"
+    assert file.read_bytes() == before
+    for one in tmp_path.iterdir():
+        one.unlink()
+    file.write_text("no database at all, but long enough to be taken for one" * 9)
+    with pytest.raises(Damaged, match="cannot be used"):
         Store(tmp_path)
-    for file in tmp_path.iterdir():
-        file.unlink()
-    (tmp_path / "state.db").write_text("no database at all, but long enough to be taken for one" * 9)
-    with pytest.raises(SetupError, match="cannot be used"):
-        Store(tmp_path)
+
+
+def migrating(folder: Path, script: str) -> list[str]:
+    """The command of a program that knows one migration more."""
+    more = (
+        "import sys; from pathlib import Path; from plantops.store import Store, database;"
+        "database.MIGRATIONS.append(sys.argv[2]); print('begins', flush=True); Store(Path(sys.argv[1])).close()"
+    )
+    return [sys.executable, "-c", more, str(folder), script]
+
+
+def schema(folder: Path) -> tuple[int, set[str]]:
+    """The version of the database, and its tables."""
+    with closing(sqlite3.connect(folder / "state.db")) as db:
+        tables = {row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        return db.execute("PRAGMA user_version").fetchone()[0], tables
+
+
+def test_a_migration_that_fails_leaves_the_old_schema(tmp_path: Path) -> None:
+    with Store(tmp_path) as state:
+        state.add_release(release("a"))
+    before = schema(tmp_path)
+    failed = subprocess.run(
+        migrating(tmp_path, "CREATE TABLE extra (a); ALTER TABLE release ADD COLUMN more; INSERT INTO none VALUES (1)"),
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "no such table: none" in failed.stderr
+    assert schema(tmp_path) == before
+    with Store(tmp_path) as state:
+        assert [one.id for one in state.releases()] == ["a"]
+
+
+def test_a_migration_that_is_killed_leaves_the_old_schema(tmp_path: Path) -> None:
+    with Store(tmp_path):
+        pass
+    before = schema(tmp_path)
+    endless = (
+        "CREATE TABLE extra (a TEXT); INSERT INTO extra WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)"
+        " SELECT hex(randomblob(500)) FROM n"
+    )
+    child = subprocess.Popen(migrating(tmp_path, endless))
+    try:  # its pages reach the log before it is done
+        log = tmp_path / "state.db-wal"
+        until(lambda: log.exists() and log.stat().st_size > 1_000_000, what="the migration")
+    finally:
+        child.kill()
+        child.wait()
+    assert schema(tmp_path) == before
+    with Store(tmp_path) as state:
+        state.add_release(release("a"))
+
+
+def test_two_programs_that_make_the_database_at_once(tmp_path: Path) -> None:
+    script = "CREATE TABLE extra (a); INSERT INTO extra VALUES (1)"
+    several = [subprocess.Popen(migrating(tmp_path, script)) for _ in range(4)]
+    assert [one.wait(timeout=60) for one in several] == [0] * 4
+    version, tables = schema(tmp_path)
+    assert version == 2
+    assert "extra" in tables
+
+
+def test_a_transaction_within_another_is_part_of_it(state: Store) -> None:
+    with pytest.raises(ValueError, match="no"), state.transaction():
+        state.add_release(release("a"))
+        state.put_in_service("a", "code", "run")
+        raise ValueError("no")
+    assert state.unused
+
+
+def test_a_copy_is_of_one_moment_while_another_program_writes(tmp_path: Path) -> None:
+    """Each transaction adds a release and puts it in service: every copy has as many of one as of the other."""
+    writes = (
+        "import sys, itertools; from pathlib import Path; from plantops.store import Store, Release\n"
+        "with Store(Path(sys.argv[1])) as store:\n"
+        "    for number in itertools.count():\n"
+        "        with store.transaction():\n"
+        "            store.add_release(Release(str(number), '', None, 'd', True, None, None, None))\n"
+        "            store.put_in_service(str(number), 'code', 'x' * 3000)\n"
+    )
+    child = subprocess.Popen([sys.executable, "-c", writes, str(tmp_path)])
+    try:
+        until(
+            lambda: (tmp_path / "state.db").exists() and Store(tmp_path, readonly=True).in_service(), what="a writing"
+        )
+        counts = []
+        for number in range(20):
+            store.copy(tmp_path / "state.db", tmp_path / f"copy{number}")
+            with closing(sqlite3.connect(tmp_path / f"copy{number}")) as db:
+                counts.append(
+                    [db.execute(f"SELECT count(*) FROM {one}").fetchone()[0] for one in ("release", "service")]
+                )
+    finally:
+        child.kill()
+        child.wait()
+    assert [one[0] for one in counts] == [one[1] for one in counts]
+    assert counts[-1][0] > counts[0][0] > 0
 
 
 def test_looking_makes_no_file(tmp_path: Path) -> None:

@@ -5,9 +5,9 @@ SQLite in WAL mode; each migration and its record are one transaction. Times are
 
 from __future__ import annotations
 
-from plantops.store.database import now
+from plantops.store.database import FILE, Damaged, copy, now
 from plantops.store.photos import Photos
-from plantops.store.releases import Release, Releases
+from plantops.store.releases import PERHAPS, Release, Releases
 from plantops.store.runs import (
     ACCEPTED,
     FAILED,
@@ -29,6 +29,6 @@ class Store(Runs, Releases, Photos):
 
 
 __all__ = [
-    "ACCEPTED", "FAILED", "INTERRUPTED", "OWED", "REFUSED", "RELEASED", "RUNNING", "SETTLED", "UNCHANGED",
-    "Release", "Run", "StepRow", "Store", "now",
+    "ACCEPTED", "FAILED", "FILE", "INTERRUPTED", "OWED", "PERHAPS", "REFUSED", "RELEASED", "RUNNING", "SETTLED",
+    "UNCHANGED", "Damaged", "Release", "Run", "StepRow", "Store", "copy", "now",
 ]  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
@@ -40,29 +40,38 @@ MIGRATIONS = [
 ]
 
 
+FILE = "state.db"
+# What commands that only read ask of; the photos, the bulk of the file, are not among it.
+_ASKED = ("run", "release", "service", "shown")
+_DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+
+
+class Damaged(SetupError):
+    """The state database is there and is none any more."""
+
+
 class Database:
     """An open state database. Use as a context manager or :meth:`close` it."""
 
-    def __init__(self, folder: Path, readonly: bool = False) -> None:
-        """Open (and make, unless ``readonly``) the database in ``folder``.
+    def __init__(self, folder: Path | None, readonly: bool = False) -> None:
+        """Open (and make, unless ``readonly``) the database in ``folder``; None: one in memory, forgotten at its end.
 
-        A ``readonly`` store of a project that has none yet is empty. Raises SetupError when the database was
-        written by a newer plantops or cannot be read.
+        A ``readonly`` store of a project that has none yet is empty. Raises Damaged when the file is no database
+        any more, SetupError when it was written by a newer plantops or cannot be read.
         """
-        self.path = folder / "state.db"
+        self.path = folder / FILE if folder else Path(":memory:")
         try:
-            self._db = self._open(folder, readonly)
+            self._db = self._open(folder, readonly) if folder else _in_memory()
             self._db.row_factory = sqlite3.Row
             self._migrate(readonly)
         except (sqlite3.DatabaseError, OSError) as error:
-            raise SetupError(f"{self.path} cannot be used: {error}", f"move {self.path} away and run again") from None
+            raise _unusable(self.path, error) from None
 
     def _open(self, folder: Path, readonly: bool) -> sqlite3.Connection:
         if readonly:
             db = _read_only(self.path) if self.path.exists() else None
-            if db is None or db.execute("PRAGMA user_version").fetchone()[0] == 0:  # none yet, or just being made
-                db = sqlite3.connect(":memory:", isolation_level=None)
-                _apply(db, 0)
+            if db is None or _version(db) == 0:  # none yet, or just being made
+                return _in_memory()
             return db
         folder.mkdir(parents=True, exist_ok=True)
         db = sqlite3.connect(self.path, timeout=30, isolation_level=None, check_same_thread=False)
@@ -72,14 +81,36 @@ class Database:
         return db
 
     def _migrate(self, readonly: bool) -> None:
-        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        version = _version(self._db)
         if version > len(MIGRATIONS):
             raise SetupError(
                 f"{self.path} was written by a newer plantops (schema {version}, this one knows {len(MIGRATIONS)})",
                 "upgrade plantops",
             )
         if not readonly:
-            _apply(self._db, version)
+            _apply(self._db)
+
+    @property
+    def unused(self) -> bool:
+        """Whether it remembers neither a run nor a release."""
+        rows = "SELECT EXISTS (SELECT 1 FROM run) OR EXISTS (SELECT 1 FROM release)"
+        try:
+            return not self._db.execute(rows).fetchone()[0]
+        except sqlite3.OperationalError:  # a table is missing: somebody was at it
+            return False
+
+    def damage(self, thorough: bool = False) -> str:
+        """What SQLite finds wrong with the pages of the file, in its words; empty when they are well.
+
+        Not ``thorough``: only what reading commands ask of, without the photos.
+        """
+        checks = ["quick_check"] if thorough else [f"quick_check({table})" for table in _ASKED]
+        try:
+            found = [row[0] for check in checks for row in self._db.execute(f"PRAGMA {check}")]
+        except sqlite3.DatabaseError as error:
+            return str(error) if _is_damage(error) else ""
+        lines = [line for one in found for line in one.splitlines()]
+        return next((line for line in lines if line != "ok" and not line.startswith("***")), "")
 
     def close(self) -> None:
         """Close the database."""
@@ -92,14 +123,19 @@ class Database:
         self.close()
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def transaction(self) -> Iterator[None]:
+        """All or nothing. Inside another one it is a part of that."""
+        if self._db.in_transaction:
+            yield
+            return
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield
+            self._db.execute("COMMIT")
         except BaseException:
-            self._db.execute("ROLLBACK")
+            if self._db.in_transaction:  # a full disk has ended it already
+                self._db.execute("ROLLBACK")
             raise
-        self._db.execute("COMMIT")
 
 
 def now() -> str:
@@ -107,9 +143,55 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def _apply(db: sqlite3.Connection, version: int) -> None:
-    for number, script in enumerate(MIGRATIONS[version:], version + 1):
-        db.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {number}; COMMIT;")
+def copy(source: Path, target: Path) -> None:
+    """A copy of any SQLite database at one moment, while others write to it; ``target`` is made anew.
+
+    Raises SetupError when the source is damaged or there is no room.
+    """
+    target.unlink(missing_ok=True)
+    try:
+        with closing(_read_only(source)) as there, closing(sqlite3.connect(target)) as here:
+            there.backup(here)  # in one step: one moment of the source, whoever writes
+            here.execute("PRAGMA journal_mode = DELETE")  # one file, also when it is looked into
+    except (sqlite3.Error, OSError) as error:
+        raise SetupError(f"{source} cannot be copied: {error}", "plantops doctor") from None
+
+
+def _apply(db: sqlite3.Connection) -> None:
+    """The migrations that are missing, each with its record in one transaction, and each by one process alone."""
+    for number, script in enumerate(MIGRATIONS, 1):
+        if _version(db) >= number:
+            continue
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            if _version(db) < number:  # else another process was first
+                for statement in filter(str.strip, script.split(";")):
+                    db.execute(statement)
+                db.execute(f"PRAGMA user_version = {number}")
+        except BaseException:
+            db.execute("ROLLBACK")
+            raise
+        db.execute("COMMIT")
+
+
+def _version(db: sqlite3.Connection) -> int:
+    return int(db.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _in_memory() -> sqlite3.Connection:
+    db = sqlite3.connect(":memory:", isolation_level=None)
+    _apply(db)
+    return db
+
+
+def _is_damage(error: Exception) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGE  # the low byte: SQLite's primary code
+
+
+def _unusable(path: Path, error: Exception) -> SetupError:
+    if _is_damage(error):
+        return Damaged(f"{path} cannot be used: {error}", "plantops doctor --fix")
+    return SetupError(f"{path} cannot be used: {error}", f"ls -l {path.parent}; df {path.parent}")
 
 
 def _read_only(path: Path) -> sqlite3.Connection:

@@ -29,7 +29,7 @@ class Photos(Database):
     ) -> None:
         """Replace what is known of a folder: path, stat signature and md5 of each photo. One transaction."""
         name = os.fsencode(folder)
-        with self._transaction():
+        with self.transaction():
             self._db.execute("DELETE FROM folder WHERE path = ?", (name,))
             self._db.execute("INSERT INTO folder VALUES (?,?,?)", (name, signature, md5))
             self._db.executemany(
@@ -39,5 +39,5 @@ class Photos(Database):
 
     def forget_folders(self, folders: Collection[str]) -> None:
         """Forget folders and the photos in them."""
-        with self._transaction():
+        with self.transaction():
             self._db.executemany("DELETE FROM folder WHERE path = ?", [(os.fsencode(one),) for one in folders])

@@ -6,10 +6,13 @@ from dataclasses import dataclass
 
 from plantops.store.database import Database, now
 
+# Of a release that may have been rolled back before the database was lost: as long as nobody knows, it was.
+PERHAPS = "a time that nobody knows (the database was lost)"
+
 
 @dataclass(frozen=True)
 class Release:
-    """One accepted model. ``withdrawn`` is when it was rolled back, or None."""
+    """One accepted model. ``withdrawn`` is when it was rolled back, PERHAPS where that is not known, or None."""
 
     id: str
     created: str
@@ -59,7 +62,7 @@ class Releases(Database):
 
         ``withdraw`` marks the one left as withdrawn.
         """
-        with self._transaction():
+        with self.transaction():
             self._db.execute(
                 "INSERT INTO service (at, release, code, reason) VALUES (?,?,?,?)", (now(), release, code, reason)
             )

@@ -17,6 +17,8 @@ RELEASED, UNCHANGED, ACCEPTED, REFUSED = "released", "unchanged", "accepted", "r
 RUNNING, FAILED, INTERRUPTED = "running", "failed", "interrupted"
 SETTLED = (RELEASED, UNCHANGED, ACCEPTED, REFUSED)
 OWED = (FAILED, INTERRUPTED)
+# The trigger of a run that was read back from its release.
+REBUILT = "rebuilt"
 # A run without DVC consumed no inputs and settles none.
 _SETTLED = f"left_behind IS NOT NULL AND state IN ({','.join('?' * len(SETTLED))})"
 
@@ -71,7 +73,7 @@ class Runs(Database):
         error: str | None = None,
     ) -> None:
         """Record how a run ended; steps still open end with it."""
-        with self._transaction():
+        with self.transaction():
             self._db.execute(
                 "UPDATE step SET state = ?, ended = ? WHERE run = ? AND ended IS NULL", (state, now(), run)
             )
@@ -79,6 +81,13 @@ class Runs(Database):
                 "UPDATE run SET state = ?, ended = ?, left_behind = ?, release = ?, error = ? WHERE id = ?",
                 (state, now(), _dump(left_behind) if left_behind is not None else None, release, error, run),
             )
+
+    def remember_settled(self, run: str, at: str, fingerprint: str, inputs: dict[str, Any], release: str) -> None:
+        """Record a run that is known by its release alone: its inputs are settled."""
+        self._db.execute(
+            "INSERT OR IGNORE INTO run VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
+            (run, at, at, REBUILT, 0, "{}", RELEASED, fingerprint, _dump(inputs), _dump(inputs), release, None),
+        )
 
     def bury_dead(self) -> list[Run]:
         """Mark runs that never ended as interrupted, and return them. Call only while holding the run lock."""
