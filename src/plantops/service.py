@@ -20,7 +20,7 @@ Description=plantops watch in {folder}
 
 [Service]
 WorkingDirectory={folder}
-ExecStart={python} -m plantops watch
+ExecStart="{python}" -m plantops watch
 ExecReload=/bin/kill -HUP $MAINPID
 Restart=on-failure
 RestartSec=30
@@ -48,10 +48,11 @@ def path(config: Config) -> Path:
 def text(config: Config, python: str = sys.executable) -> str:
     """The unit. Raises SetupError for a path that no unit can hold."""
     folder = str(config.root)
-    for one in (folder, python):
-        if not one.isprintable():
-            raise SetupError(f"systemd takes no path with a line break or the like: {one!r}", "move it")
-    return _UNIT.format(mark=_MARK + folder, name=name(config), folder=_specifiers(folder), python=_argument(python))
+    for one, bad in ((folder, ""), (python, "\"'\\")):
+        if not one.isprintable() or any(letter in bad for letter in one):
+            raise SetupError(f"systemd takes no such path: {one!r}", "move it, or give it another name")
+    folder, python = folder.replace("%", "%%"), python.replace("%", "%%")
+    return _UNIT.format(mark=_MARK + str(config.root), name=name(config), folder=folder, python=python)
 
 
 def install(config: Config) -> Iterator[str]:
@@ -134,16 +135,6 @@ def _linger(config: Config) -> Iterator[str]:
     if answer.out.strip() != "yes":
         yield "it starts when you log in and ends when you log out; to have it start with the machine and go on:"
         yield f"  sudo loginctl enable-linger {who}"
-
-
-def _specifiers(value: str) -> str:
-    return value.replace("%", "%%")
-
-
-def _argument(value: str) -> str:
-    """One word of an Exec line, quoted."""
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{_specifiers(escaped)}"'
 
 
 def _hex(letter: str) -> str:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import csv
-import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -17,7 +15,7 @@ from api_client import free_port, until
 from conftest import plantops, sh
 from plantops import dirhash, process
 from plantops.store import Run, Store
-from runs.cheap import RAW, aliases, answering, edit, leaves, state
+from runs.cheap import RAW, edit, leaves, state
 
 pytestmark = pytest.mark.ci
 
@@ -39,25 +37,6 @@ def statuses(folder: Path) -> list[str]:
 def runs(folder: Path) -> list[Run]:
     with Store(folder / ".plantops", readonly=True) as store:
         return store.runs()
-
-
-def test_watch_releases_what_the_guide_types_and_ends_politely(project: Path) -> None:
-    watching = started(project, "watch", "--interval", "1")
-    try:
-        until(lambda: answering(project), 120, "the first release")
-        one = answering(project)
-        leaves(project / RAW / "NewClass", (220, 220, 60), 20)
-        sh("dvc", "add", "data/raw/PlantVillage/NewClass", cwd=project)
-        sh("git", "add", "data/raw/PlantVillage/NewClass.dvc", "dvc.lock", cwd=project)
-        sh("git", "commit", "-m", "Add NewClass", cwd=project)
-        until(lambda: answering(project) not in ("", one), 120, "the second release")
-        until(lambda: state(project)["last_run"]["state"] == "released", what="the run's end")
-        time.sleep(3)  # two more looks: what the run wrote itself starts nothing
-        watching.send_signal(signal.SIGTERM)
-        assert watching.wait(timeout=10) == 0
-    finally:
-        watching.kill()
-    assert [run.state for run in runs(project)] == ["released", "released"]
 
 
 def test_always_changed_stage_and_a_port_start_nothing(project: Path) -> None:
@@ -204,21 +183,6 @@ def test_parameter_edited_while_training_runs_is_not_recorded_as_used(project: P
     assert "label_smoothing: 0.1" not in lock
 
 
-def test_failing_run_is_retried_with_pauses_and_given_up(project: Path) -> None:
-    edit(project / "dvc.yaml", "python cheap_stages.py train", "exit 3")
-    edit(project / "config.yaml", "max_retries: 3", "max_retries: 1")
-    watching = started(project, "watch", "--interval", "0.5")
-    try:
-        until(lambda: len(runs(project)) == 2, 60, "the retry")
-        time.sleep(4)
-        assert [run.state for run in runs(project)] == ["failed", "failed"]
-        edit(project / "dvc.yaml", "exit 3", "python cheap_stages.py train")
-        until(lambda: answering(project), 60, "the release after the mending")
-    finally:
-        watching.terminate()
-        assert watching.wait(timeout=20) == 0
-
-
 def test_script_named_as_a_dependency_is_code(project: Path) -> None:
     edit(
         project / "dvc.yaml",
@@ -244,28 +208,6 @@ def test_killed_in_the_middle_of_training(project: Path) -> None:
     assert "died before its end" in plantops("run", cwd=project).stdout
     assert process.left_over(run) == []
     assert sorted(statuses(project)) == ["FAILED", "FINISHED"]
-
-
-def test_a_colleagues_clone_pulls_and_releases_without_training(project: Path, tmp_path: Path) -> None:
-    sh("dvc", "remote", "add", "-d", "here", str(tmp_path / "remote"), cwd=project)
-    plantops("run", cwd=project)
-    plantops("down", cwd=project)
-    sh("git", "commit", "-qam", "Run", cwd=project)
-    sh("dvc", "push", cwd=project)
-    other = tmp_path / "other"
-    sh("git", "clone", "-q", project, other, cwd=tmp_path)
-    assert "its photos are not here" in plantops("run", cwd=other, check=False).stderr
-    sh("dvc", "pull", cwd=other)
-    done = plantops("run", cwd=other)
-    try:
-        assert "DVC found nothing to run" in done.stdout
-        assert answering(other)
-        with sqlite3.connect(other / "mlruns/mlflow.db") as database:
-            origins = database.execute("SELECT value FROM tags WHERE key = 'plantops.origin'").fetchall()
-        assert origins == [("restored",)]
-        assert aliases(other) == {"champion": 1}
-    finally:
-        plantops("down", cwd=other, check=False)
 
 
 def test_bare_dvc_repro_ends_in_a_candidate_that_run_releases(project: Path) -> None:

@@ -55,7 +55,7 @@ class Events:
             except FileNotFoundError:
                 continue
             except (OSError, RuntimeError) as error:  # ENOSPC: the limit of watches; EMFILE: of instances
-                self._now_deaf(str(error))
+                self._now_deaf(str(error).partition(" about ")[0].rstrip("."))
                 return
         self._now_deaf("the folders come and go too fast")
 
@@ -98,7 +98,7 @@ class Events:
 
     def _now_deaf(self, why: str) -> None:
         if why and why != self._deaf:
-            self._say(f"no file events ({why}): looking by the interval alone")
+            self._say(f"no file events ({why}; see sysctl fs.inotify): looking by the interval alone")
         elif self._deaf and not why:
             self._say("file events are there again")
         self._deaf = why
@@ -108,4 +108,5 @@ def _notify(folders: frozenset[str]) -> RustNotify:
     from watchfiles._rust_notify import RustNotify
 
     # Never its own polling, which watchfiles takes on WSL: the interval costs less, and sees as much.
-    return RustNotify(sorted(folders), False, False, _NEVER_POLL, False, True)
+    # Nor its ignore_permission_denied, which keeps silent about a limit that is reached, too (watchfiles 1.3).
+    return RustNotify(sorted(folders), False, False, _NEVER_POLL, False, False)

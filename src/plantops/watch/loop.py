@@ -8,14 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from plantops import checking, config, detect, lock, pipeline, store
+from plantops import checking, config, detect, lock, pipeline, recall, store
 from plantops.config import Config
 from plantops.console import Console
 from plantops.errors import Busy, PlantopsError, Refused, SetupError, StepFailed
+from plantops.follow import Follower
 from plantops.pipeline import Outcome
 from plantops.plan import Plan
 from plantops.steps import Options
-from plantops.store import Store
 from plantops.watch import heartbeat, metrics, places
 from plantops.watch.events import Events
 from plantops.watch.patience import Rules, Try, Turn, clock, decide, pause
@@ -62,7 +62,7 @@ class Watch:
     def __init__(self, settings: Config, console: Console, interval_s: float | None, summary: Summary) -> None:
         self.config, self.console, self._summary, self._given_s = settings, console, summary, interval_s
         self._beat = heartbeat.first(self.interval_s)
-        self._hindrance = _Hindrance()
+        self._hindrance, self._follower = _Hindrance(), Follower()
         self._closely = True  # look at the photos, the code and the gate's rules, too, as a run does
         self._loose: tuple[str, ...] = ()
         self._seen = ""  # the fingerprint at the last look
@@ -141,7 +141,8 @@ class Watch:
 
     def _look(self) -> Plan:
         """What is due, after what comes before each look."""
-        # (here comes what teammates pushed)
+        for said in self._follower.look(self.config, self.interval_s):
+            self._tell(said)
         going = bool(lock.holder(self.config.state))
         todo = checking.look(self.config, deep=self._closely and not going)
         if todo.loose is not None:
@@ -172,7 +173,7 @@ class Watch:
     def _may(self, todo: Plan) -> Turn:
         """Whether a run may start now, by what the store knows of the last ones."""
         rules = Rules(self.interval_s, self.config.watch.max_retries, self.config.watch.max_runs_per_hour)
-        with Store(self.config.state, readonly=True) as state:
+        with recall.look(self.config) as state:
             begun = [datetime.fromisoformat(one) for one in state.begun(TRIGGER, rules.max_runs_per_hour)]
             last = state.last_run()
         owed = [one for one in todo.owed if one.id not in self._forgiven]
@@ -267,18 +268,18 @@ class Watch:
         self._told.pop("config", None)
         self.config, self._closely = fresh, True
         self._hindrance.look_again()
-        with Store(fresh.state, readonly=True) as state:
+        with recall.look(fresh) as state:
             self._forgiven = {one.id for one in state.unfinished()}
 
     def _newest(self) -> str:
-        with Store(self.config.state, readonly=True) as state:
+        with recall.look(self.config) as state:
             last = state.last_run()
         return last.id if last else ""
 
     def _note(self, beat: heartbeat.Beat) -> None:
         """Write the heartbeat and the metrics. Where that cannot be, watching goes on."""
         try:
-            with Store(self.config.state, readonly=True) as state:
+            with recall.look(self.config) as state:
                 facts = metrics.Facts.of(state)
             last = facts.last
             shown = {"id": last.id, "state": last.state, "started": last.started, "ended": last.ended} if last else None

@@ -62,7 +62,7 @@ def of(config: Config) -> Places:
     adds = bool(raw) and config.data.untracked == "add"
     photos = set(_below(raw)) if adds else {one for one in walked if raw and one.startswith(raw + os.sep)}
     above = {os.path.dirname(one) for one in files}
-    there = frozenset(one for one in walked | photos | above if os.path.isdir(one))
+    there = frozenset(one for one in walked | photos | above if os.path.isdir(one) and os.access(one, os.R_OK))
     return Places(there, frozenset(files), frozenset(photos - {raw}), raw)
 
 

@@ -1,0 +1,308 @@
+"""`plantops watch` as a process, with real runs of cheap stages: what starts one, what does not, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from api_client import free_port, until
+from conftest import plantops, sh
+from plantops.store import Run, Store
+from runs.cheap import RAW, answering, edit, leaves, state
+
+pytestmark = pytest.mark.ci
+
+AT_REST = "accepted and not deployed"  # what watch says of the project `quiet`
+
+
+class Watching:
+    """A watch in the background, and what it has said so far."""
+
+    def __init__(self, folder: Path, argv: list[str]) -> None:
+        self.log = folder / ".plantops/test.log"
+        self.log.parent.mkdir(exist_ok=True)
+        env = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        with self.log.open("w") as out:
+            self.process = subprocess.Popen(argv, cwd=folder, stdout=out, stderr=subprocess.STDOUT, env=env)
+
+    @property
+    def said(self) -> str:
+        return self.log.read_text()
+
+    def says(self, text: str, seconds: float = 60) -> None:
+        """Wait for it to say ``text``."""
+        until(lambda: text in self.said or self.process.poll() is not None, seconds, repr(text))
+        assert text in self.said, self.said
+
+    def ends(self, signum: signal.Signals = signal.SIGTERM) -> int:
+        """Send a signal; its exit code, which comes within ten seconds."""
+        self.process.send_signal(signum)
+        return self.process.wait(timeout=10)
+
+
+@contextmanager
+def watching(folder: Path, *options: str, wrap: tuple[str, ...] = ()) -> Iterator[Watching]:
+    """`plantops watch`, killed in the end if it still goes."""
+    one = Watching(folder, [*wrap, sys.executable, "-m", "plantops", "watch", *(options or ("--interval", "3600"))])
+    try:
+        yield one
+    finally:
+        if one.process.poll() is None:
+            one.process.terminate()
+            one.process.wait(timeout=20)
+
+
+def runs(folder: Path) -> list[Run]:
+    """All runs, newest first."""
+    with Store(folder / ".plantops", readonly=True) as store:
+        return store.runs(100)
+
+
+def states(folder: Path) -> list[str]:
+    return [run.state for run in runs(folder)]
+
+
+def setting(folder: Path, **values: object) -> None:
+    """Set keys of config.yaml's watch section."""
+    text = (folder / "config.yaml").read_text()
+    for key, value in values.items():
+        text, count = re.subn(rf"(?m)^  {key}: \S+", f"  {key}: {value}", text)
+        assert count == 1, key
+    (folder / "config.yaml").write_text(text)
+
+
+@pytest.fixture
+def quick(project: Path) -> Path:
+    """The project; a burst is over after 0.3 s."""
+    setting(project, settle_seconds=0.3)
+    return project
+
+
+@pytest.fixture
+def quiet(quick: Path) -> Path:
+    """The same, trained and judged already, not deployed."""
+    plantops("run", "--skip-deploy", cwd=quick)
+    return quick
+
+
+def seed(folder: Path, number: int) -> None:
+    """A parameter change."""
+    text = (folder / "params.yaml").read_text()
+    (folder / "params.yaml").write_text(re.sub(r"(?m)^seed: \d+", f"seed: {number}", text))
+
+
+def test_what_the_guide_types_is_released_and_then_there_is_peace(quick: Path) -> None:
+    with watching(quick) as watch:
+        until(lambda: answering(quick), 120, "the first release")
+        one = answering(quick)
+        leaves(quick / RAW / "NewClass", (220, 220, 60), 20)
+        watch.says("20 photos not under DVC: dvc add 'data/raw/PlantVillage/NewClass'")
+        sh("dvc", "add", "data/raw/PlantVillage/NewClass", cwd=quick)
+        sh("git", "add", "data/raw/PlantVillage/NewClass.dvc", "dvc.lock", cwd=quick)
+        sh("git", "commit", "-m", "Add NewClass", cwd=quick)
+        until(lambda: answering(quick) not in ("", one), 120, "the second release")
+        until(lambda: states(quick) == ["released", "released"], what="the run's end")
+        assert json.loads((quick / ".plantops/watch.json").read_text())["pid"] == watch.process.pid
+        until(lambda: state(quick)["watch"]["state"] == "watching", what="the look after the run")
+        assert re.search(r"watch +alive, looked \d+ s ago", plantops("status", cwd=quick).stdout)
+        again = plantops("watch", cwd=quick, check=False)
+        assert (again.returncode, f"pid {watch.process.pid}" in again.stderr) == (5, True)
+
+        # A rollback is a person's word: what was left does not come back, not with a new watch either.
+        plantops("rollback", cwd=quick)
+        seen = state(quick)["watch"]["checked"]
+        (quick / "dvc.yaml").write_text((quick / "dvc.yaml").read_text() + "# a comment\n")
+        until(lambda: state(quick)["watch"]["checked"] > seen, what="a look")
+        assert watch.ends() == 0
+    assert "watch       stopped" in plantops("status", cwd=quick).stdout
+    with watching(quick, "--interval", "0.5") as watch:
+        watch.says("no changes")
+        seen = state(quick)["watch"]["checked"]
+        until(lambda: state(quick)["watch"]["checked"] > seen, what="a look")
+        assert watch.ends(signal.SIGINT) == 130
+    assert answering(quick) == one
+    assert len(runs(quick)) == 2
+
+
+def test_tries_are_counted_through_restarts_and_a_change_begins_anew(quick: Path) -> None:
+    edit(quick / "dvc.yaml", "python cheap_stages.py train", "exit 3")
+    setting(quick, max_retries=2)
+    with watching(quick, "--interval", "0.5") as watch:
+        watch.says("trying again at")
+        assert watch.ends() == 0
+    assert len(runs(quick)) < 3
+    with watching(quick, "--interval", "0.5") as watch:
+        watch.says("tried 3 times on these inputs (watch.max_retries)")
+        assert states(quick) == ["failed"] * 3
+        assert watch.said.count("stage train failed; its last lines") <= 2, "the error is told once, retries are quiet"
+    with watching(quick, "--interval", "0.5") as watch:
+        watch.says("tried 3 times")
+        assert "waits: tried 3 times" in plantops("status", cwd=quick).stdout
+        once = plantops("watch", "--once", cwd=quick, check=False)
+        assert (once.returncode, "tried 3 times" in once.stderr) == (1, True)
+        assert len(runs(quick)) == 3
+        edit(quick / "dvc.yaml", "exit 3", "python cheap_stages.py train")
+        until(lambda: states(quick)[0] == "released", 60, "the release after the mending")
+
+
+def test_what_hinders_a_run_is_told_once_and_over_when_config_says_so(quiet: Path) -> None:
+    port = free_port()
+    edit(quiet / "config.yaml", "sqlite:///mlruns/mlflow.db", f"http://127.0.0.1:{port}")
+    with watching(quiet, "--interval", "0.2") as watch:
+        watch.says(AT_REST)
+        seed(quiet, 5)
+        watch.says("does not answer")
+        checked = until(lambda: state(quiet)["watch"]["why"] and state(quiet)["watch"], what="the heartbeat")[
+            "next_try"
+        ]
+        until(lambda: state(quiet)["watch"]["next_try"] not in (None, checked), 20, "another try")
+        assert watch.said.count("does not answer") == 1
+        assert len(runs(quiet)) == 1
+        edit(quiet / "config.yaml", f"http://127.0.0.1:{port}", "sqlite:///mlruns/mlflow.db")
+        until(lambda: len(runs(quiet)) == 2 and states(quiet)[0] != "running", 60, "the run")
+
+
+def test_breaker_stops_what_would_run_without_end(quiet: Path) -> None:
+    setting(quiet, max_runs_per_hour=1)
+    with watching(quiet) as watch:
+        watch.says(AT_REST)
+        seed(quiet, 5)
+        until(lambda: states(quiet)[0] == "released", 60, "the run")
+        seed(quiet, 6)
+        watch.says("1 runs within an hour (watch.max_runs_per_hour): starting none before")
+        assert len(runs(quiet)) == 2
+        assert watch.ends() == 0
+    with watching(quiet) as watch:
+        watch.says("starting none before")
+        setting(quiet, max_runs_per_hour=2)
+        until(lambda: len(runs(quiet)) == 3, 60, "the run that the new setting allows")
+
+
+def test_watch_waits_for_another_run_and_says_whose(quiet: Path) -> None:
+    waits = "touch trains && until [ -e go ]; do sleep 0.1; done && python cheap_stages.py train"
+    edit(quiet / "dvc.yaml", "python cheap_stages.py train", waits)
+    other = subprocess.Popen([sys.executable, "-m", "plantops", "run", "--skip-deploy"], cwd=quiet)
+    until((quiet / "trains").exists, 60, "the training to begin")
+    with watching(quiet) as watch:
+        watch.says(f"waiting: another run is going: pid {other.pid}")
+        once = plantops("watch", "--once", cwd=quiet, check=False)
+        assert (once.returncode, f"pid {other.pid}" in once.stderr) == (5, True)
+        seed(quiet, 7)
+        (quiet / "go").touch()
+        assert other.wait(timeout=60) == 0
+        until(lambda: states(quiet)[0] == "released", 60, "the run for what changed meanwhile")
+        assert watch.said.count("waiting: another run") == 1
+    assert len(runs(quiet)) == 3
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_ends_within_ten_seconds_in_the_middle_of_a_training(quiet: Path, signum: signal.Signals, code: int) -> None:
+    """Also of one that will not hear of it."""
+    deaf = (
+        "import signal, time; [signal.signal(s, signal.SIG_IGN) for s in (2, 15)]; open('trains', 'w'); time.sleep(60)"
+    )
+    (quiet / "deaf.py").write_text(deaf)
+    edit(quiet / "dvc.yaml", "python cheap_stages.py train", "python deaf.py")
+    with watching(quiet) as watch:
+        until((quiet / "trains").exists, 60, "the training to begin")
+        assert watch.ends(signum) == code
+        assert states(quiet) == ["interrupted", "accepted"]
+        assert runs(quiet)[0].ended
+        assert "watch       stopped" in plantops("status", cwd=quiet).stdout
+
+
+def test_sighup_reads_config_again_and_a_bad_one_changes_nothing(quiet: Path) -> None:
+    with watching(quiet) as watch:
+        watch.says(AT_REST)
+        watch.process.send_signal(signal.SIGHUP)
+        watch.says("config.yaml read again: nothing changed")
+        edit(quiet / "config.yaml", "  max_retries: 3", "  max_retrys: 3")
+        watch.says("unknown key watch.max_retrys (did you mean watch.max_retries?); the settings from before hold")
+        edit(quiet / "config.yaml", "  max_retrys: 3", "  max_retries: 0")
+        watch.process.send_signal(signal.SIGHUP)
+        until(lambda: watch.said.count("config.yaml read again") >= 2, what="the new config")
+        edit(quiet / "dvc.yaml", "python cheap_stages.py train", "exit 3")
+        watch.says("tried once on these inputs")
+
+
+def test_once_looks_once_with_the_codes_of_run(quick: Path) -> None:
+    edit(quick / "dvc.yaml", "python cheap_stages.py train", "exit 3")
+    assert plantops("watch", "--once", cwd=quick, check=False).returncode == 1
+    paused = plantops("watch", "--once", cwd=quick)
+    assert "trying again at" in paused.stdout
+    assert len(runs(quick)) == 1
+    edit(quick / "dvc.yaml", "exit 3", "python cheap_stages.py train")
+    assert "released" in plantops("watch", "--once", cwd=quick).stdout
+    assert "no changes" in plantops("watch", "--once", cwd=quick).stdout
+    assert len(runs(quick)) == 2
+    assert "--once looked" in plantops("status", cwd=quick).stdout
+    assert "plantops_runs_total" in (quick / ".plantops/plantops.prom").read_text()
+    edit(quick / "params.yaml", "label_smoothing: 0.1", "label_smoothing: 0.95")
+    assert plantops("watch", "--once", cwd=quick, check=False).returncode == 4
+    assert "settled: the gate refused" in plantops("watch", "--once", cwd=quick).stdout
+    edit(quick / "config.yaml", "max_retries: 3", "max_retrys: 3")
+    assert plantops("watch", "--once", cwd=quick, check=False).returncode == 2
+
+
+def test_photos_are_added_where_config_says_so(quiet: Path) -> None:
+    edit(quiet / "config.yaml", "untracked: refuse", "untracked: add")
+    known = sorted(one for one in (quiet / RAW).iterdir() if one.is_dir())[0]
+    with watching(quiet) as watch:
+        watch.says(AT_REST)
+        leaves(known, (40, 160, 60), 5, seed=9)
+        until(lambda: len(runs(quiet)) == 2 and states(quiet)[0] == "released", 60, "the run")
+        assert "nfiles: 25" in known.with_name(f"{known.name}.dvc").read_text()
+        leaves(quiet / RAW / "NewClass", (220, 220, 60), 20)
+        until(lambda: len(runs(quiet)) == 3 and states(quiet)[0] == "released", 60, "the run")
+        assert "nfiles: 20" in (quiet / RAW / "NewClass.dvc").read_text()
+        until(lambda: state(quiet)["watch"]["state"] == "watching", what="the look after the run")
+        assert watch.ends() == 0
+    assert len(runs(quiet)) == 3
+
+
+def test_two_hundred_changes_are_one_run_on_the_last(quiet: Path) -> None:
+    setting(quiet, settle_seconds=1)
+    with watching(quiet) as watch:
+        watch.says(AT_REST)
+        for number in range(100, 300):
+            seed(quiet, number)
+            time.sleep(0.03)
+        until(lambda: states(quiet)[0] == "released", 60, "the run")
+        assert watch.ends() == 0
+    assert runs(quiet)[0].inputs["params.yaml"]["seed"] == 299
+    assert len(runs(quiet)) == 2
+
+
+def test_a_killed_watch_is_found_dead_and_the_next_one_goes_on(quiet: Path) -> None:
+    with watching(quiet) as watch:
+        watch.says(AT_REST)
+        watch.process.kill()
+        watch.process.wait()
+        assert "not running: it died" in plantops("status", cwd=quiet).stdout
+        seed(quiet, 3)
+    with watching(quiet):
+        until(lambda: states(quiet)[0] == "released", 60, "the run")
+
+
+def test_without_file_events_the_interval_finds_it(quiet: Path) -> None:
+    none_left = ("unshare", "--user", "--map-root-user", "sh", "-c",
+                 'echo 1 > /proc/sys/user/max_inotify_watches && exec "$@"', "sh")  # fmt: skip
+    if not shutil.which("unshare") or sh(*none_left, "true", cwd=quiet, check=False).returncode:
+        pytest.skip("no user namespaces here, where the limit of inotify can be lowered")
+    with watching(quiet, "--interval", "0.5", wrap=none_left) as watch:
+        watch.says("looking by the interval alone")
+        watch.says(AT_REST)
+        seed(quiet, 8)
+        until(lambda: states(quiet)[0] == "released", 60, "the run")
+        assert watch.said.count("looking by the interval alone") == 1
