@@ -185,7 +185,7 @@ def _settle(bench: Bench, folder: Path, size: str, photos: Path | None) -> None:
         bench.run([tool("plantops"), "up"], folder)
         return
     new_project(bench, folder.name)
-    shutil.copytree(photos, folder / RAW, dirs_exist_ok=True) if photos else _draw(folder / RAW, size)
+    shutil.copytree(photos, folder / RAW, dirs_exist_ok=True) if photos else draw(folder / RAW, size)
     _cheap_stages(folder)
     classes = sorted(str(one.relative_to(folder)) for one in (folder / RAW).iterdir() if one.is_dir())
     bench.run([tool("dvc"), "add", "--quiet", *classes], folder)
@@ -206,7 +206,7 @@ def _cheap_stages(folder: Path) -> None:
     change(folder / "config.yaml", deploy={"watch_seconds": 0.2})
 
 
-def _draw(raw: Path, size: str) -> None:
+def draw(raw: Path, size: str) -> None:
     """Distinct JPEG files of a few hundred bytes, 32 x 32 pixels."""
     classes, count = (int(part) for part in size.split("x"))
     random = np.random.default_rng(1)

@@ -11,18 +11,19 @@ from conftest import ROOT
 
 SOURCE = ROOT / "src" / "plantops"
 BASE = {"errors", "preprocess", "dirhash"}
-GROUND = {*BASE, "photo", "console", "process", "bundle", "artifacts", "daemon"}
+GROUND = {*BASE, "whole", "photo", "console", "process", "bundle", "artifacts", "daemon"}
 FLOORS = [
     BASE,
     GROUND - BASE - {"daemon"},
     {"daemon"},
-    {"config", "store", "lock", "shelf"},
-    {"code"},
-    {"dvc", "cache", "git", "tracking", "deploy", "sample", "service", "detect", "gate"},
-    {"lineage", "plan", "scan", "judgement", "views", "project"},
-    {"training"},
+    {"archive", "config", "store", "lock", "shelf"},
+    {"code", "recall", "written"},
+    {"remote", "branch"},
+    {"dvc", "dvclocks", "cache", "git", "tracking", "deploy", "sample", "service", "detect", "gate"},
+    {"lineage", "plan", "recover", "scan", "judgement", "views", "project", "share", "follow", "roundtrip"},
+    {"training", "bring"},
     {"steps"},
-    {"pipeline", "releases", "tidy", "doctor"},
+    {"backup", "pipeline", "releases", "tidy", "doctor"},
     {"checking"},
     {"watch"},
     {"report"},

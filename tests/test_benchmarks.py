@@ -12,7 +12,7 @@ from conftest import ROOT, sh
 FOLDER = ROOT / "benchmarks"
 
 
-@pytest.mark.parametrize("name", ["check", "image", "nochange", "overhead"])
+@pytest.mark.parametrize("name", ["check", "image", "nochange", "overhead", "watch"])
 def test_each_says_what_it_measures(name: str, tmp_path: Path) -> None:
     said = sh(sys.executable, FOLDER / f"{name}.py", "--help", cwd=tmp_path).stdout
     assert "Aim" in said
@@ -28,3 +28,14 @@ def test_a_small_one_prints_its_table(name: str, rival: str, tmp_path: Path) -> 
     assert rows[0][1] == f"`{rival}`"
     assert all(float(row[3].rstrip(" |")) > 0 for row in rows[:2])
     assert not (work / "3x120/.plantops/local/control.sock").exists(), "the API of the benchmark is left running"
+
+
+@pytest.mark.ci
+def test_watch_is_measured_idle_and_after_a_change(tmp_path: Path) -> None:
+    options = ["--sizes", "3x120", "--rounds", "1", "--seconds", "1", "--work", tmp_path / "work"]
+    said = sh(sys.executable, FOLDER / "watch.py", *map(str, options), cwd=tmp_path).stdout
+    files, share, resident, *times = said.splitlines()[-1].strip("| ").split(" | ")
+    assert files == "3, 120"
+    assert float(share.removesuffix(" %")) < 100
+    assert int(resident.removesuffix(" MiB")) > 0
+    assert len(times) == 3

@@ -83,3 +83,15 @@ def test_log_holds_what_was_said_before_it_was_opened(tmp_path: Path) -> None:
     one.say("late", "red")
     one.log_to(None)
     assert (tmp_path / "run.log").read_text() == "early\nlate\n"
+
+
+def test_a_log_that_cannot_be_written_is_told_once(tmp_path: Path) -> None:
+    (tmp_path / "log").symlink_to("/dev/full")
+    one = Console(io.StringIO())
+    one.log_to(tmp_path / "log")
+    with pytest.raises(OSError, match="No space left"):
+        one.say("one")
+    one.say("two")
+    one.log_to(tmp_path / "another")
+    one.log_to(None)
+    assert (tmp_path / "another").read_text() == "two\n"

@@ -53,6 +53,27 @@ def test_same_size_and_time_but_another_inode_is_read_again(project: Path) -> No
     assert "other content" in look(project)[0]
 
 
+@pytest.mark.ci
+def test_links_to_folders_are_not_followed_as_dvc_does_not(project: Path) -> None:
+    folder = project / RAW / "Potato___Late_blight"
+    (folder / "round").symlink_to(".")
+    (folder / "elsewhere").symlink_to("../Pepper,_bell___healthy")
+    sh("dvc", "add", "--quiet", str(folder), cwd=project)
+    assert "nfiles: 3\n" in (folder.parent / f"{folder.name}.dvc").read_text()
+    assert look(project) == []
+    (folder / "itself").symlink_to("itself")
+    assert look(project) == []
+
+
+def test_a_class_folder_that_is_a_link_is_looked_into(project: Path) -> None:
+    folder = project / RAW / "Potato___Late_blight"
+    folder.rename(project / "potatoes")
+    folder.symlink_to(project / "potatoes")
+    assert look(project) == []
+    photo(project / "potatoes/new.jpg", (9, 9, 9))
+    assert "3 → 4 photos since its dvc add" in look(project)[0]
+
+
 def test_data_that_is_not_here_says_how_to_get_it(project: Path) -> None:
     shutil.rmtree(project / RAW / "Potato___Late_blight")
     assert look(project) == [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import platform
 import sys
 from pathlib import Path
@@ -75,3 +77,13 @@ def test_what_a_killed_exchange_left_aside_is_in_nobodys_way(project: Path) -> N
     assert shelf.produced() == "second"
     sh(sys.executable, ROOT / "tests/no_exchange.py", sys.executable, "-c", PRODUCE, "first", cwd=project)
     assert produced(project) == "first"
+
+
+def test_names_of_files_in_any_encoding_are_kept(project: Path) -> None:
+    """A photo with a Latin-1 name that went to another split."""
+    (project / "models/releases/first").rename(project / "models/candidate")
+    split = project / "split.csv"
+    split.write_text("path,md5,split\n")
+    lineage = {"went_to_another_split": {os.fsdecode(b"caf\xe9.jpg"): "train → test"}}
+    staged = Shelf(project / "models").stage("third", {"release": "third"}, lineage, split)
+    assert json.loads((staged / "lineage.json").read_text()) == lineage

@@ -157,7 +157,9 @@ from plantops import tidy
 from plantops.config import Config, DeployConfig
 from plantops.console import Console
 
-def strike(folder):
+def strike(folder, ignore_errors=False):
+    if not folder.exists():
+        return
     sorted(one for one in folder.iterdir() if one.is_file())[0].unlink()
     os.kill(os.getpid(), signal.SIGKILL)
 

@@ -20,10 +20,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bundle_factory import SIZE, TinyModel, make_bundle
+from bundle_factory import SIZE, TinyModel, make_bundle, make_release
+from plantops import pipeline, views
 from plantops.bundle import Bundle
-from plantops.config import MlflowConfig
+from plantops.config import Config, MlflowConfig
+from plantops.console import Console
 from plantops.errors import SetupError, StepFailed
+from plantops.store import Release, Store, now
 from plantops.tracking import Away, Tail, Tracker, Training, reach
 from plantops.tracking.record import safe_names
 
@@ -566,7 +569,7 @@ def test_what_waits_is_logged_registered_and_promoted_later(optional, project, t
         assert optional.register(None, "release-1", digest) is None
         assert optional.promote(1, None) is False
         with pytest.raises(Away):
-            optional.replay()
+            list(optional.replay())
     kept = make_training(tmp_path / "kept")
     for name in ("plots", "metrics", "candidate"):
         shutil.rmtree(project / name)
@@ -576,7 +579,7 @@ def test_what_waits_is_logged_registered_and_promoted_later(optional, project, t
     assert (released.run_id, released.release, released.version) == (run_id, "release-1", 1)
     assert_whole(later, kept, run_id)
     assert later.aliases() == {"champion": 1}
-    assert later.replay() == []
+    assert list(later.replay()) == []
     assert [path for path in (project / ".plantops/spool").rglob("*") if path.is_file()] == []
     assert len(runs_of(later, deleted=True)) == 1
 
@@ -594,7 +597,7 @@ def test_aliases_set_meanwhile_are_not_undone_by_the_spool(optional, project):
     with blocked(project):
         assert optional.promote(version, version) is False
     assert optional.promote(version, None) is True
-    assert optional.replay() == []
+    assert list(optional.replay()) == []
     assert optional.aliases() == {"champion": version}
 
 
@@ -606,7 +609,7 @@ def test_a_replay_that_was_killed_is_repeated(optional, project):
     for calls in (4, 12):
         dying._known_client = Dying(client_of(optional), calls)
         with pytest.raises(Killed):
-            dying.replay()
+            list(dying.replay())
     (again,) = optional.replay()
     assert_whole(optional, training, again.run_id)
     assert len(runs_of(optional)) == 1
@@ -617,7 +620,66 @@ def test_half_a_spooled_training_is_not_replayed(optional, project):
     broken = dataclasses.replace(training, artifacts=[*training.artifacts, project / "plots/gone.png"])
     with blocked(project), pytest.raises(FileNotFoundError):
         optional.record(broken, None)
-    assert optional.replay() == []
+    assert list(optional.replay()) == []
+
+
+def test_a_spooled_training_is_kept_and_dropped_whole_or_not_at_all(optional, project):
+    training = make_training(project)
+    with blocked(project):
+        optional.record(training, None)
+    die = (
+        "import os, shutil, signal, sys; from pathlib import Path; sys.path.insert(0, sys.argv[2]);"
+        "from test_tracking import make_training; from plantops.tracking.spool import Spool\n"
+        "def strike(folder, ignore_errors=False):\n"
+        "    if folder.exists(): (folder / 'training.json').unlink(); os.kill(os.getpid(), signal.SIGKILL)\n"
+        "shutil.rmtree = strike\n"
+        "root = Path(sys.argv[1]); Spool(root / '.plantops/spool').drop(make_training(root))"
+    )
+    argv = [sys.executable, "-c", die, str(project), str(Path(__file__).parent)]
+    assert subprocess.run(argv, check=False).returncode == -9
+    half = project / ".plantops/spool/trainings" / ("b" * 32)  # as an earlier plantops left it
+    half.mkdir()
+    (half / "epochs.csv").write_text("epoch\n")
+    assert list(optional.replay()) == []
+    assert list((project / ".plantops/spool/trainings").iterdir()) == []
+
+
+def test_a_version_that_the_caller_could_not_keep_is_told_again(optional, project):
+    run_id = optional.record(make_training(project), None)
+    with blocked(project):
+        assert optional.register(run_id, "release-1") is None
+    for _ in range(2):
+        for one in optional.replay():
+            assert (one.release, one.version) == ("release-1", 1)
+            break  # it dies before it has
+    (told,) = optional.replay()
+    assert told.version == 1
+    assert list(optional.replay()) == []
+
+
+def test_the_store_learns_the_version_of_each_wish_before_the_next_one(optional, project):
+    run_id = optional.record(make_training(project), None)
+    with blocked(project):
+        assert optional.register(run_id, "release-1") is None
+        assert optional.register(None, "release-2", "no-such-digest") is None
+    with Store(project / ".plantops") as store:
+        for name in ("release-1", "release-2"):
+            store.add_release(Release(name, now(), None, name, True, run_id, None, None))
+        pipeline._catch_up(store, optional, Console())
+        assert [one.version for one in store.releases()] == [None, 1]
+
+
+def test_a_wish_that_fails_holds_up_none_behind_it(optional, project):
+    run_id = optional.record(make_training(project), None)
+    with blocked(project):
+        assert optional.register(None, "release-0", "no-such-digest") is None
+        assert optional.register(run_id, "release-1") is None
+        assert optional.register("0" * 32, "release-2") is None
+    failed, released, gone = optional.replay()
+    assert "release-0 is not in MLflow yet: no MLflow run holds the model" in failed.problem
+    assert (released.release, released.version, released.problem) == ("release-1", 1, "")
+    assert "release-2 is not in MLflow yet" in gone.problem
+    assert [bool(one.problem) for one in optional.replay()] == [True, True]
 
 
 # Names and pages
@@ -639,12 +701,12 @@ def test_the_pages_listen_on_loopback_with_one_worker(tracker):
 
 
 @contextmanager
-def serving(argv: list[str], log: Path):
+def serving(argv: list[str], log: Path, env: dict[str, str] = reach.ENVIRONMENT):
     """A program that serves; stopped with all it started."""
     with log.open("wb") as out:
         child = subprocess.Popen(
             argv, cwd=log.parent, stdout=out, stderr=out, start_new_session=True,
-            env={**os.environ, **reach.ui_environment()},
+            env={**os.environ, **env},
         )  # fmt: skip
     try:
         port = int(argv[argv.index("--port") + 1])
@@ -705,12 +767,26 @@ def test_everything_goes_through_a_real_server(server, tmp_path):
 
 
 @pytest.mark.ci
+def test_the_password_of_a_server_is_kept_nowhere(server, project):
+    config = MlflowConfig(tracking_uri=server.replace("://", "://bob:s3cret@"), experiment="another")
+    tracker = Tracker(project, config)
+    version = tracker.register(tracker.record(make_training(project, key="c" * 32), None), "abc1234-1")
+    shelved = make_release(project / "models/releases/abc1234-1")
+    with Store(project / ".plantops") as store:
+        store.add_release(Release(shelved.name, now(), None, "digest", True, None, version, None))
+        store.put_in_service(shelved.name, "code", "a test")
+        assert views.show(Config(project, project / "config.yaml", mlflow=config), store, tracker) == []
+        assert "champion" in store.shown("aliases")
+    assert not [one for one in project.rglob("*") if one.is_file() and b"s3cret" in one.read_bytes()]
+
+
+@pytest.mark.ci
 def test_the_pages_open_what_the_tracker_wrote_while_it_writes_on(tracker, project):
     training = make_training(project)
     run_id = tracker.record(training, None)
     argv = tracker.ui_argv(closed_port())
     assert argv is not None
-    with serving(argv, project / "ui.log") as uri:
+    with serving(argv, project / "ui.log", tracker.ui_environment()) as uri:
         with urllib.request.urlopen(f"{uri}/get-artifact?path=plots/confusion.png&run_uuid={run_id}") as answer:
             assert answer.read() == b"a picture"
         with urllib.request.urlopen(f"{uri}/api/2.0/mlflow/runs/get?run_id={run_id}") as answer:
@@ -721,6 +797,10 @@ def test_the_pages_open_what_the_tracker_wrote_while_it_writes_on(tracker, proje
         strange = urllib.request.Request(f"{uri}/api/2.0/mlflow/runs/get?run_id={run_id}", headers={"Host": "evil"})
         with pytest.raises(urllib.error.HTTPError, match="403"):
             urllib.request.urlopen(strange)
+        # Where MLflow is may hold a password, and everybody may read the command of a process.
+        commands = [one.read_bytes() for one in Path("/proc").glob("[0-9]*/cmdline")]
+        assert [one for one in commands if uri.rpartition(":")[2].encode() in one]
+        assert not [one for one in commands if bytes(project / "mlruns/mlflow.db") in one]
 
 
 @pytest.mark.ci

@@ -13,7 +13,7 @@ from types import FrameType
 
 from plantops import __version__
 from plantops.console import Console
-from plantops.errors import BUG, INTERRUPTED, PlantopsError, SetupError
+from plantops.errors import BUG, INTERRUPTED, PlantopsError, SetupError, in_words, redacted
 
 
 def main() -> None:
@@ -52,7 +52,10 @@ def _run() -> int:
         code = INTERRUPTED
     except BrokenPipeError:
         return 1
-    except Exception:  # noqa: BLE001 - the funnel: whatever gets here is a bug, and is reported as one
+    except Exception as error:  # noqa: BLE001 - the funnel: what the machine refused, or else a bug
+        if refused := in_words(error):
+            Console(sys.stderr).error(refused)
+            return refused.code
         return _bug()
     if code == INTERRUPTED:  # Typer makes this of Ctrl-C
         Console(sys.stderr).say("interrupted; what was in service still is")
@@ -70,14 +73,14 @@ def _report_folder() -> Path:
 
 
 def _bug() -> int:
-    text = f"plantops {__version__}, Python {sys.version}\n{' '.join(sys.argv)}\n\n{traceback.format_exc()}"
+    text = redacted(f"plantops {__version__}, Python {sys.version}\n{' '.join(sys.argv)}\n\n{traceback.format_exc()}")
     path = _report_folder() / f"plantops-bug-{datetime.now(UTC):%Y%m%d-%H%M%S}.txt"
     try:
         path.write_text(text, encoding="utf-8")
         where = f"a report is in {path}"
     except OSError:
         where = text
-    Console(sys.stderr).say(f"this is a bug in plantops: {sys.exc_info()[1]!r}; {where}", "red")
+    Console(sys.stderr).say(redacted(f"this is a bug in plantops: {sys.exc_info()[1]!r}; {where}"), "red")
     return BUG
 
 

@@ -1,8 +1,8 @@
 """DVC's cache: which objects belong to a hash, and which of them the remote has for sure.
 
-The one room that loads DVC itself, and only on the way to ``plantops gc --dvc``: no command of DVC's asks a remote
-for objects that no commit names. (``dvc gc`` removes those unasked: with ``-A`` all of them, and ``--not-in-remote``
-saves only objects that a commit names.)
+The one room that loads DVC itself, and only on the way to ``plantops gc --dvc`` and ``plantops doctor``: no command of
+DVC's asks a remote for objects that no commit names, or writes one small file there. (``dvc gc`` removes those objects
+unasked: with ``-A`` all of them, and ``--not-in-remote`` saves only what a commit names.)
 """
 
 from __future__ import annotations
@@ -121,6 +121,30 @@ def opened(root: Path, alone: bool) -> Iterator[Cache]:
         raise Busy(f"another DVC command is working in this project: {error}", "wait for it") from None
     except DvcException as error:
         raise StepFailed(f"DVC: {error}", "dvc status -c") from None
+
+
+def round_trip(root: Path) -> None:
+    """Write a small file to the default remote, read it and remove it. Raises StepFailed with the remote's words."""
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    said = os.urandom(16).hex().encode()
+    try:
+        with Repo(str(root)) as repo:
+            remote = repo.cloud.get_remote(None, "doctor")
+            path = remote.fs.join(remote.path, f"plantops-doctor-{os.urandom(4).hex()}")
+            remote.fs.makedirs(remote.fs.parent(path), exist_ok=True)
+            remote.fs.pipe_file(path, said)
+            try:
+                heard = remote.fs.cat_file(path)
+            finally:
+                remote.fs.rm_file(path)
+    except DvcException as error:
+        raise StepFailed(str(error)) from None
+    except Exception as error:  # noqa: BLE001 - each kind of remote has errors of its own
+        raise StepFailed(f"{type(error).__name__}: {error}") from None
+    if heard != said:
+        raise StepFailed("what was written there is not what was read")
 
 
 def hashes(text: str) -> set[str]:

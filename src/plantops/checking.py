@@ -6,17 +6,17 @@ import os
 import time
 from dataclasses import replace
 
-from plantops import lock, plan
+from plantops import lock, plan, recall
 from plantops.config import Config
 from plantops.console import Console
-from plantops.store import Store
+from plantops.store import FILE, Store
 
 
 def look(config: Config, deep: bool = False) -> plan.Plan:
     """The plan of the project as it is now; ``deep`` with the photos themselves, the code and the gate's rules."""
     if deep:
         return _deep(config)
-    with Store(config.state, readonly=True) as store:
+    with recall.look(config) as store:
         return plan.make(config.root, store, going_on=bool(lock.holder(config.state)))
 
 
@@ -24,8 +24,9 @@ def _deep(config: Config) -> plan.Plan:
     """What `plantops run` would find. Photos' hashes are kept where that is possible, so that none is read twice."""
     from plantops import deploy, dvc, pipeline, scan
 
-    kept = os.access(config.state / "state.db", os.W_OK) and os.access(config.state, os.W_OK)
-    with Store(config.state, readonly=not kept) as store:
+    writable = os.access(config.state / FILE, os.W_OK) and os.access(config.state, os.W_OK)
+    kept = writable and not recall.lost(config)
+    with Store(config.state) if kept else recall.look(config) as store:
         todo = pipeline.due(config, store, deploy.get(config))
         loose = scan.loose(config.root, dvc.raw_folder(config.root), store, remember=kept)
     return replace(todo, loose=[one.what for one in loose])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from plantops import __version__
-from plantops.config import Config, find_root, load
+from plantops.config import MIN_INTERVAL_S, Config, find_root, load
 from plantops.console import Console
 from plantops.errors import CHANGES_WAITING, SetupError
 
@@ -53,7 +54,7 @@ command = partial(app.command, cls=_Command)
 
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="Another file than config.yaml.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document, for machines.")]
-Interval = Annotated[float | None, typer.Option(min=0.1, help="Seconds between two looks.")]
+Interval = Annotated[float | None, typer.Option(min=MIN_INTERVAL_S, help="Seconds between two looks.")]
 
 
 def _config(file: Path | None) -> Config:
@@ -215,10 +216,10 @@ def rollback(
 ) -> None:
     """Go back to an older release. The one left is withdrawn and does not come back by itself."""
     from plantops import releases as shelf
+    from plantops import report
 
     console = Console()
-    target = shelf.roll_back(_config(config), console, release)
-    console.say(f"{target.id} is in service", "green")
+    report.rolled_back(shelf.roll_back(_config(config), console, release), release is not None, console)
 
 
 @command()
@@ -235,6 +236,33 @@ def gc(
     from plantops import tidy
 
     tidy.tidy(_config(config), Console(), keep, with_dvc, dry_run, as_json)
+
+
+@command()
+def backup(
+    file: Annotated[Path | None, typer.Argument(help="The archive; one in .plantops/backups/ by default.")] = None,
+    config: ConfigFile = None,
+) -> None:
+    """Write releases, memory, MLflow and settings into one file. A run and the API may go on."""
+    from plantops import backup as keeping
+
+    console = Console()
+    target = keeping.backup(_config(config), console, file.resolve() if file else None)
+    console.say(f"{target}  {target.stat().st_size / 1e6:,.1f} MB; copy it to another disk", "green")
+
+
+@command()
+def restore(
+    file: Annotated[Path, typer.Argument(help="An archive that plantops backup wrote.")],
+    force: Annotated[bool, typer.Option("--force", help="Set aside the releases that are here.")] = False,
+    config: ConfigFile = None,
+) -> None:
+    """Put a backup into this project. What was there is set aside, never deleted."""
+    from plantops import backup as keeping
+
+    console = Console()
+    for line in keeping.restore(_config(config), console, file.resolve(), force):
+        console.say(line)
 
 
 @command()
@@ -275,11 +303,19 @@ def logs(
 
 
 @command()
-def doctor(as_json: Json = False, config: ConfigFile = None) -> None:
+def doctor(
+    as_json: Json = False,
+    fix: Annotated[
+        bool, typer.Option("--fix", help="Rebuild a lost memory; clear what dead DVC processes left.")
+    ] = False,
+    config: ConfigFile = None,
+) -> None:
     """Look for what is wrong here, and say the command that mends it."""
     from plantops import doctor as surgery
     from plantops import report
 
+    if fix:
+        surgery.fix(Path.cwd(), config, Console(sys.stderr if as_json else None))
     report.findings(surgery.examine(Path.cwd(), config), Console(), as_json)
 
 

@@ -48,10 +48,15 @@ def write(root: Path, pipeline: Any) -> bool:
     return True
 
 
-def serving_digest(settings: dict[str, Any]) -> str:
-    """sha256 (first 16 hex) of the code that serves (``serve/`` and what it imports) and of its settings."""
+def serving_digest() -> str:
+    """sha256 (first 16 hex) of the code that serves: ``serve/`` and what it imports, as installed."""
     _forget()
-    return _combined(_serving(), repr(sorted(settings.items())))
+    return _combined(_serving())
+
+
+def served_with(digest: str, settings: dict[str, Any]) -> str:
+    """sha256 (first 16 hex) of the code that serves, by its digest, and of its settings."""
+    return hashlib.sha256(f"{digest} {sorted(settings.items())}".encode()).hexdigest()[:16]
 
 
 def _forget() -> None:
@@ -75,8 +80,8 @@ def _digest(module: str) -> str:
     return _combined(sorted(name for name in _closure(module) if name not in _SILENT))
 
 
-def _combined(modules: list[str], more: str = "") -> str:
-    text = "\n".join(f"{name} {_meaning(name)}" for name in modules) + more
+def _combined(modules: list[str]) -> str:
+    text = "\n".join(f"{name} {_meaning(name)}" for name in modules)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -14,6 +14,7 @@ FILE = "config.yaml"
 PIPELINE, PARAMS, LOCK, CODE = "dvc.yaml", "params.yaml", "dvc.lock", "training_code.yaml"
 # What a run writes itself among the inputs: it is no change, and not the user's uncommitted work.
 OWN_FILES = (LOCK, CODE)
+MIN_INTERVAL_S = 0.1  # between two looks of `plantops watch`
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class ServeConfig:
     """Bounds of the API. ``threads`` 0 means as many as cores."""
 
     max_upload_mb: float = 20
-    max_megapixels: float = 100
+    max_megapixels: float = 40
     max_batch: int = 16
     request_timeout_s: float = 30
     threads: int = 0
@@ -191,7 +192,7 @@ def load(root: Path, file: Path | None = None) -> Config:
         values = yaml.load(path.read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except OSError as error:
         raise SetupError(f"{path} cannot be read: {error.strerror}", "plantops init, or another --config") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: of a date that there is not
         raise SetupError(f"{path} is not valid YAML: {error}", f"mend it, or git diff {path.name}") from None
     if values is not None and not isinstance(values, dict):
         raise SetupError(
@@ -223,6 +224,9 @@ def _check(config: Config, name: str) -> None:
     for key, port in ports.items():
         if not 1 <= port <= 65535:
             raise SetupError(f"{name}: {key} must lie between 1 and 65535, not {port}")
+    if config.watch.interval_s < MIN_INTERVAL_S:
+        said = f"watch.interval_s must be at least {MIN_INTERVAL_S:g} seconds, not {config.watch.interval_s:g}"
+        raise SetupError(f"{name}: {said}", f"mend it in {name}")
     for section in (config.deploy, config.serve, config.watch, config.disk, config.gate):
         for one in fields(section):
             value = getattr(section, one.name)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
@@ -52,8 +54,14 @@ class Console:
     def log(self, text: str) -> None:
         """Write a line to the log only."""
         if self._log:
-            self._log.write(text + "\n")
-            self._log.flush()
+            try:
+                self._log.write(text + "\n")
+                self._log.flush()
+            except OSError:  # told once: what is said next is said without a log
+                log, self._log = self._log, None
+                with suppress(OSError):  # it tries to write the rest again
+                    log.close()
+                raise
         else:
             self._early.append(text)
 
@@ -108,8 +116,11 @@ class Console:
         try:
             self.out.write(text)
             self.out.flush()
-        except BrokenPipeError:
-            # Whoever read along has left (`plantops run | head`); the work goes on, and its log has every line.
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.EIO):
+                raise
+            # Whoever read along has left (`plantops run | head`, a closed terminal); the work goes on, and its log
+            # has every line.
             self.out = _nowhere()
             self.terminal = self.colour = False
 

@@ -1,4 +1,7 @@
-"""`plantops doctor`: what is wrong here, in words, and the command that mends it. Mends nothing itself."""
+"""`plantops doctor`: what is wrong here, in words, and the command that mends it.
+
+Looking mends nothing; :func:`fix` mends what is safe to mend unasked.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from plantops import deploy, dvc, git, lock, process, scan
+from plantops import deploy, dvc, dvclocks, git, lock, recall, recover, roundtrip, scan
 from plantops.bundle import BadBundle, Bundle
 from plantops.config import Config, find_root, load
-from plantops.errors import PlantopsError
+from plantops.console import Console
+from plantops.errors import ROOM, PlantopsError, redacted
 from plantops.shelf import Shelf
-from plantops.store import Store
-from plantops.tracking import Tracker, reach
+from plantops.store import FILE
+from plantops.tracking import Tracker
 
 OK, NOTE, WRONG = "ok", "note", "wrong"
 
@@ -51,6 +55,17 @@ def examine(start: Path, config_file: Path | None) -> list[Finding]:
     return found
 
 
+def fix(start: Path, config_file: Path | None, console: Console) -> None:
+    """Rebuild a lost memory, and clear what dead DVC processes left; says each thing done. Raises Busy during a run."""
+    config = load(find_root(start), config_file)
+    recover.mend(config, console)
+    with lock.hold(config.state):
+        for one in dvclocks.stale(config.root):
+            if one.clear:
+                one.clear()
+                console.say(f"cleared: {one.says}", "green")
+
+
 def _python() -> Finding:
     return Finding("python", OK, f"{sys.version.split()[0]} in {sys.prefix}")
 
@@ -63,9 +78,13 @@ def _git(config: Config) -> Iterator[Finding]:
 def _dvc(config: Config) -> Iterator[Finding]:
     dvc.check(config.root)
     yield Finding("dvc", OK, "initialised, dvc.yaml in order")
-    remotes = process.capture(["dvc", "remote", "list"], config.root).out.split()
-    if remotes:
-        yield Finding("remote", OK, remotes[0])
+    for one in dvclocks.stale(config.root):
+        yield Finding("dvc", WRONG if one.stops else NOTE, one.says, one.remedy)
+
+
+def _remote(config: Config) -> Iterator[Finding]:
+    if tried := roundtrip.tried(config.root):
+        yield Finding("remote", OK, tried)
     else:
         yield Finding(
             "remote", NOTE, "no DVC remote: the photos lie on this machine alone", "dvc remote add -d NAME URL"
@@ -79,7 +98,7 @@ def _data(config: Config) -> Iterator[Finding]:
         said = f"{len(classes)} class folders in {raw.relative_to(config.root)}; two are needed"
         yield Finding("data", WRONG, said, "copy photos and dvc add them, or plantops sample")
         return
-    with Store(config.state, readonly=True) as store:
+    with recall.look(config) as store:
         loose = scan.loose(config.root, raw, store, remember=False)
     for one in loose:
         said, _, command = one.what.rpartition(": dvc ")
@@ -91,17 +110,22 @@ def _data(config: Config) -> Iterator[Finding]:
 def _disk(config: Config) -> Iterator[Finding]:
     free = shutil.disk_usage(config.root).free / 1e9
     enough = free >= config.disk.min_free_gb
-    remedy = "make room; du -sh .dvc/cache models mlruns shows what takes it"
-    yield Finding("disk", OK if enough else WRONG, f"{free:.1f} GB free, {config.disk.min_free_gb:g} wanted", remedy)
+    yield Finding("disk", OK if enough else WRONG, f"{free:.1f} GB free, {config.disk.min_free_gb:g} wanted", ROOM)
 
 
 def _mlflow(config: Config) -> Iterator[Finding]:
-    Tracker(config.root, config.mlflow).ping()
-    yield Finding("mlflow", OK, f"can be written: {reach.shown(config.mlflow.tracking_uri)}")
+    seen = Tracker(config.root, config.mlflow).ping()
+    yield Finding("mlflow", OK, f"{seen}: {redacted(config.mlflow.tracking_uri)}")
+
+
+def _memory(config: Config) -> Iterator[Finding]:
+    if why := recall.lost(config, thorough=True):
+        remedy = "plantops doctor --fix rebuilds it from the releases (every command that writes does)"
+        yield Finding("memory", WRONG, f".plantops/{FILE} {why}", remedy)
 
 
 def _state(config: Config) -> Iterator[Finding]:
-    with Store(config.state, readonly=True) as store:
+    with recall.look(config) as store:
         last, current = store.last_run(), store.in_service()
     holder = lock.holder(config.state)
     yield Finding("run", OK, f"going on: {holder}" if holder else "none going on")
@@ -120,7 +144,7 @@ def _state(config: Config) -> Iterator[Finding]:
 
 def _api(config: Config) -> Iterator[Finding]:
     backend = deploy.get(config)
-    with Store(config.state, readonly=True) as store:
+    with recall.look(config) as store:
         current = store.in_service()
     backend.preflight()
     running = backend.serving()
@@ -149,9 +173,11 @@ def _loopback(address: str) -> bool:
 _LOOKS: dict[str, Callable[[Config], Iterator[Finding]]] = {
     "git": _git,
     "dvc": _dvc,
+    "remote": _remote,
     "data": _data,
     "disk": _disk,
     "mlflow": _mlflow,
+    "memory": _memory,
     "run": _state,
     "api": _api,
     "bind": _bind,

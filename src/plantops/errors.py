@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 
 OK = 0
@@ -11,6 +12,9 @@ MOVED = "photos moved while they were read"  # how prepare_data's message begins
 # In a URI: user:password@ (a password for a database may hold a slash), and what drivers take as ?password=.
 _USERINFO = re.compile(r"(?<=://)(?:[^\s/?#]*@|[^\s:/?#@]*:[^\s@]*@)")
 _QUERY = re.compile(r"(?i)(?<=[?&])(\w*(?:password|passwd|pwd|token|secret)|odbc_connect)=[^&\s]*")
+ROOM = "make room; du -sh .dvc/cache models mlruns shows what takes it"
+_NO_ROOM = tuple(f"[Errno {number}]" for number in (errno.ENOSPC, errno.EDQUOT))
+_SQLITE_FULL = 13  # sqlite.org/rescode.html#full
 
 
 def redacted(text: str) -> str:
@@ -55,6 +59,18 @@ class Busy(PlantopsError):
     """Another run is going (exit 5)."""
 
     code = 5
+
+
+def in_words(error: Exception) -> StepFailed | None:
+    """What the machine refused us, wherever that happened; None when it is something else: a bug."""
+    # By its text: what shutil.copytree raises holds the errors of all files in words alone.
+    if isinstance(error, OSError) and any(one in str(error) for one in _NO_ROOM):
+        return StepFailed("the disk is full", ROOM)
+    if getattr(error, "sqlite_errorcode", 0) & 0xFF == _SQLITE_FULL:
+        return StepFailed("the disk is full", ROOM)
+    if isinstance(error, PermissionError) and error.filename:
+        return StepFailed(f"{error.filename} cannot be used: {error.strerror}", f"ls -ld '{error.filename}'")
+    return None
 
 
 BUG = 3

@@ -67,6 +67,13 @@ def files(root: Path, pattern: str) -> list[Path]:
     return [path for name in sorted(set(listed.out.split("\0"))) if name and (path := root / name).is_file()]
 
 
+def removed(root: Path, name: str) -> bool:
+    """Whether commits once held a file (relative to ``root``), and the one checked out has it no more."""
+    listed = _git(root, "--literal-pathspecs", "ls-files", "--cached", "--", name)
+    there = _git(root, "cat-file", "-e", f"HEAD:./{name}").ok
+    return not (listed.out or there) and bool(_git(root, "log", "-1", "--format=%H", "--", name).out)
+
+
 def _new_sides(patches: str) -> Iterator[str]:
     """What each file of a series of whole-file patches held afterwards."""
     lines: list[str] = []

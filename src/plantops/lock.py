@@ -15,26 +15,53 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
-from plantops.errors import Busy
+from plantops.errors import Busy, SetupError
 
-RUN, SWITCH, VIEWS = "run.lock", "switch.lock", "views.lock"
+RUN, SWITCH, VIEWS, BACKUP = "run.lock", "switch.lock", "views.lock", "backup.lock"
+_BUSY = {RUN: "another run is going", BACKUP: "another backup is being made"}
 
 
 @contextmanager
 def hold(folder: Path, name: str = RUN, patience: float = 0.5) -> Iterator[None]:
-    """Hold a lock of the project, waiting for it ``patience`` seconds at most. Raises Busy naming the holder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / name).open("a+", encoding="utf-8") as file:
+    """Hold a lock of the project, waiting for it ``patience`` seconds at most.
+
+    Raises Busy naming the holder, SetupError where its file cannot be written.
+    """
+    with _opened(folder / name, "a+") as file:
         if not _taken(file, patience):
-            what = "another run is going" if name == RUN else "another command has hold of what is in service"
+            what = _BUSY.get(name, "another command has hold of what is in service")
             raise Busy(f"{what}: {_holder(file)}", "plantops status")
-        file.seek(0)
-        file.truncate()
-        file.write(json.dumps(_myself()))
-        file.flush()
+        _sign(file, folder / name)
         yield
         file.seek(0)
         file.truncate()
+
+
+def _opened(path: Path, mode: str) -> TextIO:
+    """A lock's file. Raises FileNotFoundError when it is only to be read, SetupError when it cannot be used."""
+    try:
+        if mode != "r":
+            path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open(mode, encoding="utf-8")  # type: ignore[return-value]
+    except OSError as error:
+        if mode == "r" and isinstance(error, FileNotFoundError):
+            raise
+        raise _unusable(path, error) from None
+
+
+def _sign(file: TextIO, path: Path) -> None:
+    """Say in the file who holds it. Not through a buffer: on a full disk that would fail again when it is closed."""
+    try:
+        os.ftruncate(file.fileno(), 0)
+        os.write(file.fileno(), json.dumps(_myself()).encode())
+    except OSError as error:
+        raise _unusable(path, error) from None
+
+
+def _unusable(path: Path, error: OSError) -> SetupError:
+    folder = path.parent
+    mend = f"sudo chown -R {_user()} '{folder}'" if isinstance(error, PermissionError) else f"df -h '{folder}'"
+    return SetupError(f"{path} cannot be used: {error.strerror}", mend)
 
 
 def _taken(file: TextIO, patience: float) -> bool:
@@ -50,9 +77,9 @@ def _taken(file: TextIO, patience: float) -> bool:
 
 
 def holder(folder: Path) -> str:
-    """Who holds the run lock, in words; empty when nobody does."""
+    """Who holds the run lock, in words; empty when nobody does. Raises SetupError when that cannot be read."""
     try:
-        with (folder / RUN).open("r", encoding="utf-8") as file:
+        with _opened(folder / RUN, "r") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:

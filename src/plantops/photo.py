@@ -7,16 +7,36 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from plantops.preprocess import Preprocessing
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 MAX_PIXELS = 100_000_000
+_MAX_SIDE = 65_535  # what a JPEG can have; a row is the least that is worked on at once
+_BAND = 1 << 20  # pixels brought to RGB at once
 DRAWN = b"plantops: a drawn sample leaf, not a photo"
+
+# What decoding and `pixels` hold at once, measured on pictures made to take the most; 10 for the other formats.
+_BYTES_PER_PIXEL = {"WEBP": 20, "TIFF": 16}
+MOST_BYTES_PER_PIXEL = max(_BYTES_PER_PIXEL.values())
+_ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+PngImagePlugin.MAX_TEXT_MEMORY = 4 * PngImagePlugin.MAX_TEXT_CHUNK  # compressed remarks beside the picture, unpacked
 
 
 class NotAPhoto(ValueError):
@@ -25,18 +45,18 @@ class NotAPhoto(ValueError):
 
 def open_photo(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Open ``data`` without decoding the pixels. Raises NotAPhoto when it is no picture or too large."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    with _only_not_a_photo(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        try:
             image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except UnidentifiedImageError:
-        raise NotAPhoto("empty file" if not data else "not an image (JPEG, PNG, WebP, BMP, TIFF or GIF)") from None
-    except Image.DecompressionBombError:
-        raise NotAPhoto(f"more than {max_pixels:,} pixels") from None
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
-        raise NotAPhoto(f"damaged image: {error}") from None
+        except UnidentifiedImageError:
+            raise NotAPhoto("not an image (JPEG, PNG, WebP, BMP, TIFF or GIF)" if data else "empty file") from None
+        except Image.DecompressionBombError:
+            raise NotAPhoto(f"more than {max_pixels:,} pixels") from None
     if image.width * image.height > max_pixels:
         raise NotAPhoto(f"{image.width} x {image.height} is more than {max_pixels:,} pixels")
+    if max(image.size) > _MAX_SIDE:
+        raise NotAPhoto(f"{image.width} x {image.height} is more than {_MAX_SIDE:,} pixels long")
     return image
 
 
@@ -46,18 +66,30 @@ def is_drawn(image: Image.Image) -> bool:
 
 
 def pixels(image: Image.Image, spec: Preprocessing) -> NDArray[np.uint8]:
-    """Decode, turn, and resize an opened photo: uint8, shape (size, size, 3), RGB.
+    """Decode, turn, and resize an opened photo: uint8, shape (size, size, 3), RGB. The photo is used up by it.
 
     Raises NotAPhoto when the pixels cannot be decoded.
     """
-    try:
-        # Lets the JPEG decoder skip detail that the resize would throw away; never below twice the size.
-        image.draft("RGB", (2 * spec.size, 2 * spec.size))
-        if spec.turn:
-            image = ImageOps.exif_transpose(image)
-        return np.asarray(_fit(_rgb(image), spec))
-    except (OSError, ValueError, SyntaxError, EOFError, IndexError, Image.DecompressionBombError) as error:
-        raise NotAPhoto(f"damaged image: {error}") from None
+    with _only_not_a_photo():
+        _skip_detail(image, spec)
+        image.load()
+        turn = _turn(image) if spec.turn else None
+        if image.mode != "RGB" or "transparency" in image.info:
+            coloured = _in_bands(image)
+            image.close()
+            image = coloured
+        if turn is not None:
+            image = image.transpose(turn)
+        return np.asarray(_fit(image, spec))
+
+
+def footprint(image: Image.Image, spec: Preprocessing) -> int:
+    """Bytes that ``pixels`` holds at its peak for an opened photo, at most, beside the file. Raises NotAPhoto."""
+    # A JPEG that comes in several scans is held whole, two bytes a value, however little of it is then decoded.
+    whole = 2 * len(image.getbands()) * image.width * image.height if image.format in ("JPEG", "MPO") else 0
+    with _only_not_a_photo():
+        _skip_detail(image, spec)
+    return whole + _BYTES_PER_PIXEL.get(image.format or "", 10) * image.width * image.height
 
 
 def decode(data: bytes, spec: Preprocessing, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
@@ -77,6 +109,43 @@ def normalise(batch: NDArray[np.uint8], lookup: NDArray[np.float32]) -> NDArray[
     for channel in range(3):
         np.take(lookup[channel], batch[..., channel], out=out[:, channel])
     return out
+
+
+@contextmanager
+def _only_not_a_photo() -> Iterator[None]:
+    """Pillow's decoders raise nearly every kind of error on bytes made to hurt, struct.error and TypeError included."""
+    try:
+        yield
+    except (NotAPhoto, MemoryError):
+        raise
+    except Exception as error:  # noqa: BLE001
+        raise NotAPhoto(f"damaged image: {error}") from None
+
+
+def _skip_detail(image: Image.Image, spec: Preprocessing) -> None:
+    """Have the JPEG decoder skip what the resize would throw away; never below twice the size."""
+    image.draft("RGB", (2 * spec.size, 2 * spec.size))
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """What brings a decoded picture upright, by its EXIF orientation; None where it is so or cannot be read.
+
+    Not ``ImageOps.exif_transpose``: that writes the other tags anew, and fails where one has the wrong type.
+    """
+    try:
+        return _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # noqa: BLE001  as above: the tags are the client's bytes
+        return None
+
+
+def _in_bands(image: Image.Image) -> Image.Image:
+    """The picture as ``_rgb`` makes it, some rows at a time: what is made on the way would be five such pictures."""
+    whole = Image.new("RGB", image.size)
+    rows = max(1, _BAND // image.width)
+    for top in range(0, image.height, rows):
+        band = image.crop((0, top, image.width, min(top + rows, image.height)))
+        whole.paste(_rgb(band), (0, top))
+    return whole
 
 
 def _rgb(image: Image.Image) -> Image.Image:

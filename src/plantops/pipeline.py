@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from plantops import code, deploy, dvc, git, lock, plan, process, scan, steps, store
-from plantops.config import Config
+from plantops import bring, code, deploy, detect, dvc, git, lock, plan, process, recover, scan, share, steps, store
+from plantops.config import CODE, PIPELINE, Config
 from plantops.console import Console
 from plantops.detect import Change
-from plantops.errors import PlantopsError, Refused, SetupError, StepFailed
+from plantops.errors import ROOM, PlantopsError, Refused, SetupError, StepFailed, in_words
 from plantops.shelf import Shelf
 from plantops.store import Store
 from plantops.tracking import Tracker
@@ -34,6 +35,7 @@ class Outcome:
 
 def run(config: Config, options: steps.Options, console: Console, trigger: str = "by hand") -> Outcome:
     """Do what is due (everything with ``force``). Raises PlantopsError; what was in service then still is."""
+    recover.mend(config, console)
     with lock.hold(config.state), Store(config.state) as state:
         tracker = Tracker(config.root, config.mlflow)
         backend = deploy.get(config)
@@ -42,52 +44,76 @@ def run(config: Config, options: steps.Options, console: Console, trigger: str =
         _catch_up(state, tracker, console)
         _agree(config, state, tracker, backend, console)
         _photos_under_dvc(config, options, state, console)
+        where = git.state(config.root)  # with what was added just now
         code.write(config.root, dvc.pipeline(config.root))
         todo = due(config, state, backend)
         if not (todo.due or todo.undeployed or options.force or options.skip_dvc):
             _nothing(todo, state, backend, console)
+            share.share(config, state, console)
             return Outcome("nothing")
         if not options.skip_dvc and config.mlflow.required:
             tracker.ping()
-        number = state.begin(trigger, {**asdict(options), "gate": asdict(config.gate)}, todo.fingerprint, todo.inputs)
+        if todo.only_serving and not options.force:
+            options = replace(options, skip_dvc=True)
+        if not (options.force or options.skip_dvc):
+            bring.outputs(config, state, todo.inputs, console)
+        asked = {**asdict(options), "gate": asdict(config.gate), "champion": _champion(state)}
+        number = state.begin(trigger, asked, todo.fingerprint, todo.inputs)
         work = steps.Work(
             config, state, console, options, number, todo, where, Shelf(config.models), tracker, backend
         )  # fmt: skip
-        return _recorded(work)
+        outcome = _recorded(work)
+        share.share(config, state, console)
+        return outcome
 
 
 def _recorded(work: steps.Work) -> Outcome:
     """Run the steps between the run's beginning and its end in the store."""
     log = work.config.state / "logs" / f"{work.run}.log"
-    work.console.log_to(log)
-    for sentence in work.plan.sentences():
-        work.console.say(f"  {sentence}")
     state, error = store.FAILED, "a bug in plantops"
     try:
+        work.console.log_to(log)
+        for sentence in work.plan.sentences():
+            work.console.say(f"  {sentence}")
         _walk(work)
         state, error = _success(work), ""
     except Refused as refused:
         state, error = store.REFUSED, refused.message
         work.console.log(f"error: {refused.message}\n  try: {refused.hint}")
         raise
-    except PlantopsError as failed:
+    except KeyboardInterrupt:
+        state, error = store.INTERRUPTED, "interrupted from the keyboard or by SIGTERM"
+        raise
+    except Exception as raised:
+        failed = raised if isinstance(raised, PlantopsError) else in_words(raised)
+        if failed is None:
+            raise
         if isinstance(failed, SetupError):  # work has begun: this is no usage error any more
             failed = StepFailed(failed.message, failed.hint)
         error = failed.message
         failed.hint = failed.hint or f"less {log.relative_to(work.config.root)}"
-        work.console.log(f"error: {failed.message}\n  try: {failed.hint}")
+        with suppress(OSError):  # where the disk is full the log is, too
+            work.console.log(f"error: {failed.message}\n  try: {failed.hint}")
         raise failed from None
-    except KeyboardInterrupt:
-        state, error = store.INTERRUPTED, "interrupted from the keyboard or by SIGTERM"
-        raise
     finally:
         _close_record(work)
+        _close(work, state, error)
+    release = work.release
+    return Outcome(state, work.run, release.id if release else "", bool(release and release.sample_data), log)
+
+
+def _close(work: steps.Work, state: str, error: str) -> None:
+    """The run's end in the store and in its log. Where there is no room for it, the next run says that it died."""
+    try:
         release = work.release.id if work.release else None
         work.store.finish(work.run, state, work.left_behind or None, release, error or None)
+        if work.left_behind:
+            share.remember(work.config.root, work.store)
         work.console.log(f"run {work.run} {state}")
+    except Exception as raised:  # noqa: BLE001 - it is raised again, in words where there are some
+        raise (in_words(raised) or raised) from None
+    finally:
         work.console.log_to(None)
-    drawn = work.release.sample_data if work.release else False
-    return Outcome(state, work.run, release or "", drawn, log)
 
 
 def _walk(work: steps.Work) -> None:
@@ -153,7 +179,7 @@ def preflight(config: Config, options: steps.Options, backend: deploy.Backend) -
     if free < config.disk.min_free_gb:
         raise SetupError(
             f"{free:.1f} GB free where {config.root} lies; {config.disk.min_free_gb:g} GB wanted (disk.min_free_gb)",
-            "make room; du -sh .dvc/cache models mlruns shows what takes it",
+            ROOM,
         )
     if not options.skip_deploy:
         backend.preflight()
@@ -163,11 +189,11 @@ def preflight(config: Config, options: steps.Options, backend: deploy.Backend) -
 def _catch_up(state: Store, tracker: Tracker, console: Console) -> None:
     """Log what waited while MLflow was away."""
     try:
-        caught_up = tracker.replay()
-        for one in caught_up:
+        for one in tracker.replay():
             if one.release and one.version:
                 state.set_version(one.release, one.version)
-            console.say(f"  logged to MLflow what had waited: {one.release or one.run_id}")
+            said = one.problem or f"logged to MLflow what had waited: {one.release or one.run_id}"
+            console.say(f"  {said}", "yellow" if one.problem else "")
     except PlantopsError as error:
         console.say(f"  records wait for MLflow: {error.message}", "yellow")
 
@@ -185,6 +211,8 @@ def _agree(config: Config, state: Store, tracker: Tracker, backend: deploy.Backe
     process.wait_until(lambda: backend.agrees(folder) or _says_something(backend), _STARTING_S)
     if not backend.agrees(folder):
         with lock.hold(config.state, lock.SWITCH, patience=60):
+            if state.in_service() != current:  # a rollback was faster
+                return
             backend.up(folder)
         was = (
             "what an earlier command left half done is put right"
@@ -212,17 +240,24 @@ def _photos_under_dvc(config: Config, options: steps.Options, state: Store, cons
             f"{len(classes)} classes of photos in {where}: there is one folder per class, and at least two",
             f"copy photos there and dvc add {where}/*/, or plantops sample",
         )
-    found = scan.loose(config.root, raw, state)
-    if found and config.data.untracked == "add" and all(one.add for one in found):
-        for one in found:
-            console.say(f"  {one.what}")
+    found = bring.photos(config, state, console)
+    check_loose(config, found)
+    for one in found:
+        console.say(f"  {one.what}")
+    if found:
         dvc.add(config.root, [one.folder for one in found], console.log)
-    elif found:
-        listed = "\n".join(f"    {one.what}" for one in found)
-        raise SetupError(
-            f"photos that DVC does not know as they are:\n{listed}",
-            "the command at each line's end, then plantops run (or data.untracked: add in config.yaml)",
-        )
+        share.remember(config.root, state, [one.folder for one in found])
+
+
+def check_loose(config: Config, found: list[scan.Loose]) -> None:
+    """Raise SetupError unless there are no photos that DVC does not know as they are, or they may be added."""
+    if not found or (config.data.untracked == "add" and all(one.add for one in found)):
+        return
+    listed = "\n".join(f"    {one.what}" for one in found)
+    raise SetupError(
+        f"photos that DVC does not know as they are:\n{listed}",
+        "the command at each line's end, then plantops run (or data.untracked: add in config.yaml)",
+    )
 
 
 def due(config: Config, state: Store, backend: deploy.Backend) -> plan.Plan:
@@ -232,15 +267,28 @@ def due(config: Config, state: Store, backend: deploy.Backend) -> plan.Plan:
 
 
 def _more_changes(config: Config, state: Store, backend: deploy.Backend, todo: plan.Plan) -> list[Change]:
-    """What only a run looks at: code named in dvc.yaml, the gate's rules after a refusal, the serving code."""
+    """What only a run and a deep check look at: code, the gate's rules after a refusal, the serving code."""
     found = scan.moved_code(config.root, todo.inputs)
-    if todo.refused and todo.settled and todo.settled.options.get("gate") != asdict(config.gate):
-        found.append(Change("config.yaml", "gate: the rules changed since the refusal"))
+    fresh = {CODE: code.digests(todo.inputs.get(PIPELINE))}
+    if todo.settled and todo.inputs.get(CODE):
+        found += detect.changes({CODE: todo.inputs[CODE]}, fresh)
+    if todo.refused and todo.settled:
+        asked = todo.settled.options
+        if asked.get("gate") != asdict(config.gate):
+            found.append(Change("config.yaml", "gate: the rules changed since the refusal"))
+        if asked.get("champion", _champion(state)) != _champion(state):
+            found.append(Change("releases", "another release is in service than at the refusal"))
     if state.in_service() and state.serving_code() != steps.serving(config):
-        found.append(Change("serve", "the serving code or its settings changed since the release went into service"))
+        said = "the serving code or its settings changed since the release went into service"
+        found.append(Change("serve", said, serves=True))
     if way := deploy.moves(backend):
-        found.append(Change("config.yaml", way))
+        found.append(Change("config.yaml", way, serves=True))
     return found
+
+
+def _champion(state: Store) -> str | None:
+    current = state.in_service()
+    return current.id if current else None
 
 
 def _nothing(todo: plan.Plan, state: Store, backend: deploy.Backend, console: Console) -> None:

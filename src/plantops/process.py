@@ -53,11 +53,11 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     return {**os.environ, "PATH": f"{scripts}{os.pathsep}{path}", **(extra or {})}
 
 
-def capture(argv: Sequence[str], cwd: Path, timeout: float = 60) -> Answer:
+def capture(argv: Sequence[str], cwd: Path, timeout: float = 60, env: Mapping[str, str] | None = None) -> Answer:
     """Run a short command and return what it said, whatever its status. Raises StepFailed after ``timeout`` s."""
     try:
         done = subprocess.run(
-            argv, cwd=cwd, env=environment(), capture_output=True, text=True, errors="replace",
+            argv, cwd=cwd, env=environment(env), capture_output=True, text=True, errors="replace",
             stdin=subprocess.DEVNULL, timeout=timeout, check=False,
         )  # fmt: skip
     except FileNotFoundError:
@@ -189,6 +189,21 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (OSError, IndexError):
         return False
+
+
+def working_in(folder: Path, word: str) -> list[int]:
+    """Processes other than this whose folder is ``folder`` or below, and whose command holds ``word``. Linux only."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            here = (entry / "cwd").resolve().is_relative_to(folder.resolve())
+            if here and word.encode() in (entry / "cmdline").read_bytes():
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
 
 
 def _signal(pid: int, signum: signal.Signals) -> None:

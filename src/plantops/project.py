@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from plantops import code, dvc, process
+from plantops import branch, code, dvc, process
 from plantops.config import CODE, FILE, LOCK, PARAMS, PIPELINE
 from plantops.errors import SetupError
 
@@ -92,9 +92,7 @@ def _dvc_init(folder: Path) -> bool:
 def _commit(folder: Path) -> None:
     # Only what we made: the folder may hold archives and secrets of the user's.
     _must(["git", "add", *_TEMPLATES, _DOCKER, CODE, LOCK, ".dvc", str(_RAW / ".gitkeep")], folder)
-    named = process.capture(["git", "config", "user.email"], folder).ok
-    who = [] if named else ["-c", "user.name=plantops", "-c", "user.email=plantops@localhost"]
-    _must(["git", *who, "commit", "-q", "-m", "Start a plantops project"], folder)
+    _must(["git", *branch.identity(folder), "commit", "-q", "-m", "Start a plantops project"], folder)
 
 
 def _must(argv: list[str], folder: Path) -> None:

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from plantops import deploy, lock, process
+from plantops import deploy, lock, process, recover
 from plantops.config import Config
 from plantops.console import Console
 from plantops.deploy import daemon, ports, probe
 from plantops.deploy.address import Address
 from plantops.deploy.switching import switch_to
-from plantops.errors import PlantopsError, SetupError, StepFailed
+from plantops.errors import PlantopsError, SetupError, StepFailed, redacted
 from plantops.shelf import Shelf
 from plantops.steps import serving
-from plantops.store import Release, Store
+from plantops.store import PERHAPS, Release, Store
 from plantops.tracking import Tracker, reach
 from plantops.views import show
 
@@ -26,7 +26,7 @@ _MLFLOW_START_S = 60.0
 
 @dataclass(frozen=True)
 class Listed:
-    """A release as the list shows it: ``state`` is in service, previous, withdrawn, or empty."""
+    """A release as the list shows it: ``state`` is in service, previous, withdrawn, perhaps withdrawn, or empty."""
 
     release: Release
     state: str
@@ -60,13 +60,16 @@ def roll_back(config: Config, console: Console, name: str | None) -> Release:
 
     No network, no training, and no waiting for MLflow: its aliases follow in a process of their own.
     """
-    with lock.hold(config.state, lock.SWITCH, patience=60), Store(config.state) as store:
+    recover.mend(config, console)
+    patience = 60 + config.deploy.watch_seconds  # a run that goes on may be watching the release that is to go
+    with lock.hold(config.state, lock.SWITCH, patience), Store(config.state) as store:
         current, target = store.in_service(), _target(store, name)
         backend, shelf = deploy.get(config), Shelf(config.models)
         if current and current.id == target.id:
             raise SetupError(f"{target.id} is in service already", "plantops releases")
         _switch(backend, shelf, target, console)
-        store.put_in_service(target.id, serving(config), "rollback", withdraw=_withdrawn(store, current, target))
+        by = serving(config, backend.serving_code())
+        store.put_in_service(target.id, by, "rollback", withdraw=_withdrawn(store, current, target))
         _settle(backend, store, console)
         with lock.hold(config.state, lock.VIEWS, patience=60):
             shelf.produce(target.id)
@@ -83,6 +86,7 @@ def follow(config: Config) -> list[str]:
 
 def up(config: Config, console: Console) -> None:
     """Start the API with the release in service, and the pages beside it, where they do not run yet."""
+    recover.mend(config, console)
     with lock.hold(config.state, lock.SWITCH, patience=60), Store(config.state) as store:
         current, backend = store.in_service(), deploy.get(config)
         if current is None:
@@ -123,6 +127,7 @@ def down(config: Config, console: Console) -> None:
 
 def restart(config: Config, console: Console) -> Release:
     """Start the API anew without a gap: another worker or container of the release in service, and then it alone."""
+    recover.mend(config, console)
     with lock.hold(config.state, lock.SWITCH, patience=60), Store(config.state) as store:
         current, backend = store.in_service(), deploy.get(config)
         if current is None:
@@ -142,7 +147,7 @@ def logs(config: Config, service: str, follow: bool) -> NoReturn:
 def mlflow_page(config: Config, backend: deploy.Backend) -> str | None:
     """Where MLflow's pages are now; None when they are not running."""
     if reach.is_server(config.mlflow.tracking_uri):
-        return reach.shown(config.mlflow.tracking_uri)
+        return redacted(config.mlflow.tracking_uri)
     running = daemon.find(config.state / daemon.MLFLOW)
     return f"http://127.0.0.1:{config.mlflow.ui_port}" if running else backend.pages().get("mlflow")
 
@@ -150,14 +155,15 @@ def mlflow_page(config: Config, backend: deploy.Backend) -> str | None:
 def _mlflow_up(config: Config) -> str:
     """Start MLflow's pages unless they run, or a server has them; returns where they are."""
     url, pid_file = f"http://127.0.0.1:{config.mlflow.ui_port}", config.state / daemon.MLFLOW
-    argv = Tracker(config.root, config.mlflow).ui_argv(config.mlflow.ui_port)
+    tracker = Tracker(config.root, config.mlflow)
+    argv = tracker.ui_argv(config.mlflow.ui_port)
     if argv is None:
-        return reach.shown(config.mlflow.tracking_uri)
+        return redacted(config.mlflow.tracking_uri)
     if daemon.find(pid_file) is None:
         if obstacle := ports.obstacle("127.0.0.1", config.mlflow.ui_port):
             raise SetupError(f"MLflow's pages: {obstacle}", "stop it, or set mlflow.ui_port in config.yaml")
         log = config.state / "logs" / "mlflow.log"
-        daemon.start(argv, config.root, pid_file, log, reach.ui_environment())
+        daemon.start(argv, config.root, pid_file, log, tracker.ui_environment())
         _wait_for(config, url, pid_file, log)
     return url
 
@@ -212,5 +218,5 @@ def _state(one: Release, current: Release | None, previous: Release | None) -> s
     if current and one.id == current.id:
         return "in service"
     if one.withdrawn:
-        return "withdrawn"
+        return "perhaps withdrawn" if one.withdrawn == PERHAPS else "withdrawn"
     return "previous" if previous and one.id == previous.id else ""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from plantops import deploy, detect, lock, pipeline, plan, scan, steps, store
+from plantops import deploy, detect, lock, pipeline, plan, recall, scan, steps, store
 from plantops import dvc as dvc_files
 from plantops import releases as shelf
 from plantops.config import PIPELINE, Config
 from plantops.console import Console
 from plantops.errors import PlantopsError, SetupError
-from plantops.store import Store
 from plantops.tracking import Tracker
 from plantops.watch import heartbeat
 
@@ -18,16 +17,20 @@ if TYPE_CHECKING:
     from plantops.doctor import Finding
     from plantops.pipeline import Outcome
 
+_DRAWN = " (drawn sample data: it knows nothing about real plants)"
+
 
 def dry_run(config: Config, options: steps.Options, console: Console) -> None:
     """What a run would do: changes, photos that are not as DVC knows them, stages, steps. Refuses what a run would."""
     backend = deploy.get(config)
     pipeline.preflight(config, options, backend)
-    with Store(config.state, readonly=True) as state:
+    with recall.look(config) as state:
         todo = pipeline.due(config, state, backend)
         loose = scan.loose(config.root, dvc_files.raw_folder(config.root), state, remember=False)
     for one in [*todo.sentences(), *(one.what for one in loose)]:
         console.say(one)
+    if not options.skip_dvc:
+        pipeline.check_loose(config, loose)
     wanted = todo.due or bool(todo.undeployed) or options.force or options.skip_dvc
     if not wanted and not loose:
         console.say("nothing would run")
@@ -45,7 +48,7 @@ def summary(config: Config, outcome: Outcome, console: Console) -> None:
     """How a run ended, and what to open next."""
     if outcome.state == "nothing":
         return
-    drawn = " (drawn sample data: it knows nothing about real plants)" if outcome.sample_data else ""
+    drawn = _DRAWN if outcome.sample_data else ""
     console.log_to(outcome.log)
     said = {
         store.RELEASED: f"released: {outcome.release}{drawn}",
@@ -66,9 +69,16 @@ def summary(config: Config, outcome: Outcome, console: Console) -> None:
     console.log_to(None)
 
 
+def rolled_back(target: store.Release, named: bool, console: Console) -> None:
+    """What is in service after a rollback; plainly so where nobody asked for a model of drawn leaves."""
+    console.say(f"{target.id} is in service{_DRAWN if target.sample_data else ''}", "green")
+    if target.sample_data and not named:
+        console.say("  plantops releases lists the others; plantops rollback RELEASE goes to one of them", "yellow")
+
+
 def status(config: Config, console: Console, as_json: bool) -> None:
     """What is in service, what is going on, and what waits."""
-    with Store(config.state, readonly=True) as state:
+    with recall.look(config) as state:
         todo, last = plan.make(config.root, state), state.last_run()
         current, previous = state.in_service(), state.previous()
     backend = deploy.get(config)
@@ -121,7 +131,7 @@ def _brief(run: store.Run) -> dict[str, str | None]:
 
 def releases(config: Config, console: Console, as_json: bool) -> None:
     """The releases, newest first."""
-    with Store(config.state, readonly=True) as state:
+    with recall.look(config) as state:
         found = shelf.listed(config, state)
     if as_json:
         console.json([one.to_dict() for one in found])

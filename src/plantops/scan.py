@@ -25,11 +25,15 @@ _NOT_DATA = {".gitignore", ".gitkeep"}
 
 @dataclass(frozen=True)
 class Loose:
-    """A folder whose photos DVC does not know as they are: ``what`` in words, ``add``: whether `dvc add` mends it."""
+    """A folder whose photos DVC does not know as they are: ``what`` in words, ``add``: whether `dvc add` mends it.
+
+    ``md5`` is DVC's of what lies there now; empty when nothing does.
+    """
 
     folder: Path
     what: str
     add: bool = True
+    md5: str = ""
 
 
 def loose(root: Path, raw: Path, store: Store, remember: bool = True) -> list[Loose]:
@@ -64,13 +68,16 @@ def _look(root: Path, folder: Path, index: _Index) -> Loose | None:
     files = dict(_files(folder))
     out = dvc.covered(folder)
     name = folder.relative_to(root).as_posix()
+    if not files and out is None:
+        return None
+    md5 = index.md5(folder, files)
     if out is None:
-        return Loose(folder, f"{folder.name}: {len(files)} photos not under DVC: dvc add '{name}'") if files else None
-    if index.md5(folder, files) == out.get("md5") or _clean(root, folder):
+        return Loose(folder, f"{folder.name}: {len(files)} photos not under DVC: dvc add '{name}'", md5=md5)
+    if md5 == out.get("md5") or _clean(root, folder):
         return None
     before, now = out.get("nfiles", 0), len(files)
     said = f"{before} → {now} photos" if before != now else f"other content in its {now} photos"
-    return Loose(folder, f"{folder.name}: {said} since its dvc add: dvc add '{name}'")
+    return Loose(folder, f"{folder.name}: {said} since its dvc add: dvc add '{name}'", md5=md5)
 
 
 def _clean(root: Path, folder: Path) -> bool:
@@ -85,18 +92,26 @@ def _away(root: Path, folder: Path) -> Loose:
 
 
 def _files(folder: Path) -> Iterator[tuple[str, Signature]]:
-    """(path below ``folder``, stat signature) of every file, as DVC would take them."""
+    """(path below ``folder``, stat signature) of every file, as DVC takes them: links to folders are not followed."""
     pending = [""]
     while pending:
         inside = pending.pop()
         with os.scandir(folder / inside) as entries:
             for entry in entries:
                 path = f"{inside}{entry.name}"
-                if entry.is_dir():
+                if entry.is_dir(follow_symlinks=False):
                     pending.append(path + "/")
-                elif entry.name not in _NOT_DATA and entry.is_file():
+                elif entry.name not in _NOT_DATA and _is_file(entry):
                     stat = entry.stat()
                     yield path, (stat.st_size, stat.st_mtime_ns, stat.st_ino)
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a file or a link to one; a link to itself is none."""
+    try:
+        return entry.is_file()
+    except OSError:
+        return False
 
 
 class _Index:

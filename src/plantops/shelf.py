@@ -12,10 +12,10 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from plantops import whole
 from plantops.bundle import BadBundle, Bundle
 from plantops.errors import StepFailed
 
@@ -37,6 +37,19 @@ class Shelf:
         """Where a release lies."""
         return self.releases / name
 
+    def records(self) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+        """What release.json and lineage.json of each release say, in the order they were made.
+
+        A release.json that cannot be read, or that names another release than its folder, is left out;
+        a lineage.json that cannot be read is empty.
+        """
+        found = []
+        for file in self.releases.glob(f"[!.]*/{RELEASE_FILE}"):
+            facts = _read_json(file)
+            if facts.get("release") == file.parent.name and facts.get("digest"):
+                found.append((facts, _read_json(file.with_name(LINEAGE_FILE))))
+        return sorted(found, key=lambda one: str(one[0].get("created")))
+
     def stage(self, name: str, facts: dict[str, Any], lineage: dict[str, Any], split: Path) -> Path:
         """Put the candidate on the shelf as a release, with its split list; an existing one stays.
 
@@ -51,7 +64,7 @@ class Shelf:
                 _write_json(folder / RELEASE_FILE, facts)
                 _write_json(folder / LINEAGE_FILE, lineage)
 
-            _appear(target, fill)
+            whole.appear(target, fill)
         return target
 
     def refuse(self, run: str, verdict: dict[str, Any]) -> Path:
@@ -61,9 +74,9 @@ class Shelf:
             shutil.copytree(self.candidate, folder, dirs_exist_ok=True)
             _write_json(folder / VERDICT_FILE, verdict)
 
-        _appear(self.refused / run, fill)
+        whole.appear(self.refused / run, fill)
         for old in sorted(self.refused.iterdir())[:-_KEPT_REFUSED]:
-            shutil.rmtree(old)
+            whole.vanish(old)
         return self.refused / run
 
     def produce(self, name: str) -> bool:
@@ -73,7 +86,7 @@ class Shelf:
         fresh = self.production.with_name(".production.new")
         shutil.rmtree(fresh, ignore_errors=True)
         shutil.copytree(self.release(name), fresh)
-        _sync(fresh)
+        whole.sync(fresh)
         if self.production.exists():
             _exchange(fresh, self.production)
             shutil.rmtree(fresh)
@@ -83,11 +96,7 @@ class Shelf:
 
     def produced(self) -> str:
         """The release that models/production/ holds, or an empty string."""
-        try:
-            values = json.loads((self.production / RELEASE_FILE).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return ""
-        return str(values.get("release", ""))
+        return str(_read_json(self.production / RELEASE_FILE).get("release", ""))
 
 
 def release_of(folder: Path) -> str:
@@ -108,31 +117,6 @@ def _whole(folder: Path) -> bool:
         return False
 
 
-def _appear(target: Path, fill: Callable[[Path], None]) -> None:
-    """Make a folder beside ``target``, fill it, and move it into place."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    fresh = target.with_name(f".{target.name}.new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir()
-    fill(fresh)
-    for path in fresh.rglob("*"):  # DVC's links from its cache are read-only; a release is a copy of its own
-        path.chmod(0o755 if path.is_dir() else 0o644)
-    _sync(fresh)
-    if target.exists():
-        shutil.rmtree(target)
-    fresh.rename(target)
-
-
-def _sync(folder: Path) -> None:
-    """Have the files on disk before the folder gets its name, so that a power cut leaves no empty ones."""
-    for path in [*folder.rglob("*"), folder]:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
 def _exchange(one: Path, other: Path) -> None:
     """Swap two folders in one step: renameat2(2) with RENAME_EXCHANGE.
 
@@ -150,5 +134,15 @@ def _exchange(one: Path, other: Path) -> None:
         aside.rename(one)
 
 
+def _read_json(path: Path) -> dict[str, Any]:
+    """A JSON object; an empty one where there is none to read."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
 def _write_json(path: Path, values: dict[str, Any]) -> None:
-    path.write_text(json.dumps(values, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
+    """Write JSON in ASCII, so that names of files in any encoding survive."""
+    path.write_text(json.dumps(values, indent=2, default=str) + "\n", encoding="ascii")

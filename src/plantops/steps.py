@@ -95,9 +95,10 @@ class Step:
     switches: bool = False
 
 
-def serving(config: Config) -> str:
-    """Digest of what a release is served with: the code and its settings."""
-    return code.serving_digest({**asdict(config.serve), "keep_alive_s": config.deploy.keep_alive_s})
+def serving(config: Config, digest: str | None = None) -> str:
+    """Digest of what a release is served with: the code (by its own ``digest``, or as installed) and its settings."""
+    settings = {**asdict(config.serve), "keep_alive_s": config.deploy.keep_alive_s}
+    return code.served_with(code.serving_digest() if digest is None else digest, settings)
 
 
 def still_wanted(work: Work) -> None:
@@ -216,7 +217,7 @@ def promote(work: Work) -> str:
     """The store says that it is in service; production, aliases and the rest follow."""
     release = work.chosen()
     if work.trial is not None:
-        work.store.put_in_service(release.id, serving(work.config), f"run {work.run}")
+        work.store.put_in_service(release.id, serving(work.config, work.backend.serving_code()), f"run {work.run}")
         deploy.remember(work.store, work.backend.name)
         work.undo.pop_all()
         for sentence in work.backend.settle():

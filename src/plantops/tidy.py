@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from plantops import cache, deploy, dvc, git, lock
+from plantops import cache, deploy, dvc, git, lock, recall, recover, whole
 from plantops.bundle import BadBundle, Bundle
 from plantops.cache import Cache
 from plantops.config import LOCK, Config
@@ -23,8 +23,6 @@ from plantops.deploy.compose import engine
 from plantops.errors import SetupError
 from plantops.shelf import Shelf
 from plantops.store import Release, Store
-
-_GONE = ".gone"
 
 
 @dataclass(frozen=True)
@@ -46,11 +44,13 @@ def tidy(config: Config, console: Console, keep: int, with_dvc: bool, dry_run: b
 
     Raises Busy while a run is going, SetupError when ``with_dvc`` has no remote to prove anything with.
     """
+    if not dry_run:
+        recover.mend(config, console)
     with ExitStack() as held:
         if not dry_run:
             held.enter_context(lock.hold(config.state))
             held.enter_context(lock.hold(config.state, lock.SWITCH, patience=60))
-        store = held.enter_context(Store(config.state, readonly=True))
+        store = held.enter_context(recall.look(config))
         objects = held.enter_context(cache.opened(config.root, alone=not dry_run)) if with_dvc else None
         found = [*_releases(config, store, keep), *(_outputs(config.root, objects) if objects else ())]
         for one in found:
@@ -91,18 +91,11 @@ def _releases(config: Config, store: Store, count: int) -> Iterator[Waste]:
 
 
 def _bundles(shelf: Shelf, old: Collection[Release]) -> Iterator[Waste]:
-    for left in sorted(shelf.releases.glob(f".*{_GONE}")):
+    for left in sorted(shelf.releases.glob(f".*{whole.GONE}")):
         yield Waste("bundle", f"{left.name} (left over)", _size(left), partial(shutil.rmtree, left))
     for folder in (shelf.release(one.id) for one in old):
         if folder.is_dir():
-            yield Waste("bundle", folder.name, _size(folder), partial(_take_away, folder))
-
-
-def _take_away(folder: Path) -> None:
-    """A bundle is whole or gone, wherever we are killed."""
-    aside = folder.with_name(f".{folder.name}{_GONE}")
-    folder.rename(aside)
-    shutil.rmtree(aside)
+            yield Waste("bundle", folder.name, _size(folder), partial(whole.vanish, folder))
 
 
 def _outputs(root: Path, objects: Cache) -> Iterator[Waste]:

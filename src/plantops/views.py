@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from plantops import lock
 from plantops.config import Config
-from plantops.errors import PlantopsError
+from plantops.errors import PlantopsError, redacted
 from plantops.shelf import Shelf
 from plantops.store import Store
 from plantops.tracking import Tracker
@@ -36,7 +36,8 @@ def _wanted(store: Store) -> tuple[str, int | None, int | None] | None:
 def _write(config: Config, store: Store, tracker: Tracker, wanted: tuple[str, int | None, int | None]) -> list[str]:
     release, version, previous = wanted
     Shelf(config.models).produce(release)
-    aliases = f"champion {version} previous {previous} in {config.mlflow.tracking_uri} {config.mlflow.model_name}"
+    where = f"{redacted(config.mlflow.tracking_uri)} {config.mlflow.model_name}"
+    aliases = f"champion {version} previous {previous} in {where}"
     if store.shown(_ALIASES) == aliases:
         return []
     if version is None:

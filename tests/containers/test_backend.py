@@ -57,14 +57,12 @@ def test_twenty_switches_under_load_lose_nothing(stack: Compose, releases: dict[
     assert stack.agrees(releases["one"])
 
 
-def test_what_never_gets_healthy_is_told_with_its_last_words(
-    stack: Compose, releases: dict[str, Path], tmp_path: Path
-) -> None:
+def test_what_never_gets_healthy_is_told_with_its_last_words(stack: Compose, releases: dict[str, Path]) -> None:
     serve(stack, releases["one"])
-    stack.build(releases["two"], lambda _: None)
     dying = "import sys; sys.exit('no memory for dreams')"
-    (tmp_path / "Dockerfile").write_text(f'FROM {stack._config.project}:two\nENTRYPOINT ["python", "-c", "{dying}"]\n')
-    docker("build", "-t", f"{stack._config.project}:two", "-f", str(tmp_path / "Dockerfile"), str(tmp_path))
+    with (stack._config.root / "docker/Dockerfile.inference").open("a") as file:
+        file.write(f'\nENTRYPOINT ["python", "-c", "{dying}"]\n')
+    stack.build(releases["two"], lambda _: None)
     with load_on(stack) as load:
         with pytest.raises(StepFailed, match="no memory for dreams"):
             stack.start(releases["two"])

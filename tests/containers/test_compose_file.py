@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ from typing import Any
 import pytest
 
 from conftest import ROOT
-from containers.engine import FILE, Project, need_engine
-from plantops.config import Config, DeployConfig, DockerConfig, GrafanaConfig, PrometheusConfig
+from containers.engine import FILE, IMAGE, Project, docker, need_engine
+from plantops.config import Config, DeployConfig, DockerConfig, GrafanaConfig, PrometheusConfig, ServeConfig
+from plantops.deploy.compose.engine import rootless
+from plantops.deploy.compose.stack import Stack
 
 API, GATEWAY, OTHERS = "plant-disease-api", "haproxy", ("mlflow", "prometheus", "grafana")
 
@@ -69,8 +72,34 @@ def test_every_port_is_this_machines_alone(config: Config) -> None:
 
 def test_only_what_config_yaml_opens_is_open(config: Config) -> None:
     opened = replace(config, deploy=DeployConfig(bind="0.0.0.0"), grafana=GrafanaConfig(bind="0.0.0.0"))
-    found = {name for name, service in services(opened).items() if hosts(service) != ["127.0.0.1"]}
-    assert found == {GATEWAY, "grafana"}
+    assert {name for name, service in services(opened).items() if hosts(service) != ["127.0.0.1"]} == {GATEWAY}
+
+
+def test_what_docker_env_says_is_what_compose_reads(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(FILE.parent, config.root / "docker", ignore=shutil.ignore_patterns(".env"))
+    stack = Stack(config)
+    values = ("plain", r"a\b", "it's", "$HOME ${HOME} $$", "ends in \\", r"\'", '#no "comment" `x`', r"a\n\\'$x")
+    for value in values:
+        monkeypatch.setenv("GRAFANA_PASSWORD", value)
+        stack.write(IMAGE)
+        monkeypatch.delenv("GRAFANA_PASSWORD")
+        assert stack.password.value == value, "kept"
+        told = json.loads(docker("compose", "-f", str(stack.file), "config", "--format", "json"))
+        read = told["services"]["grafana"]["environment"]["GF_SECURITY_ADMIN_PASSWORD"]
+        assert read.replace("$$", "$") == value, "compose shows $ as $$"
+
+
+def test_haproxy_gets_its_timeouts_in_whole_milliseconds(config: Config) -> None:
+    slow = replace(config, deploy=DeployConfig(keep_alive_s=7.5), serve=ServeConfig(request_timeout_s=60.25))
+    assert services(slow)[GATEWAY]["environment"] == {
+        "KEEP_ALIVE_MS": "7500", "REQUEST_MS": "65250", "CLIENT_MS": "135500", "SERVER_MS": "150500"
+    }  # fmt: skip
+
+
+def test_a_rootless_engine_is_known_as_one() -> None:
+    assert rootless({"SecurityOptions": ["name=seccomp,profile=builtin", "name=rootless"]})
+    assert not rootless({"SecurityOptions": ["name=seccomp,profile=builtin"]})
+    assert not rootless({"SecurityOptions": None})
 
 
 @pytest.mark.parametrize("left_out", OTHERS)

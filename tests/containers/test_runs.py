@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from api_client import free_port, refused, until
+from api_client import get as ask
 from conftest import plantops, sh
 from containers import projects
 from containers.engine import docker, need_image
@@ -25,6 +26,14 @@ pytestmark = [pytest.mark.ci, pytest.mark.timeout(600)]
 def releases(folder: Path) -> dict[str, dict[str, object]]:
     """`plantops releases --json`, by id."""
     return {one["id"]: one for one in json.loads(plantops("releases", "--json", cwd=folder).stdout)}
+
+
+def ready(port: int) -> bool:
+    """Whether Prometheus answers."""
+    try:
+        return ask(port, "/-/ready").status == 200
+    except OSError:
+        return False
 
 
 def compose(folder: Path, *words: str) -> str:
@@ -108,6 +117,22 @@ def test_without_an_image_nothing_is_switched_and_the_list_says_so(served: Path)
     assert whole(served) == old
 
 
+def test_an_image_of_older_code_is_recorded_as_such_and_owed_a_new_one(served: Path, tmp_path: Path) -> None:
+    release = whole(served)
+    image = f"{name(served)}:{release}"
+    (tmp_path / "Dockerfile").write_text(f"FROM {image}\nLABEL org.plantops.serving-code=older\n")
+    for tag in (image, f"{name(served)}:latest"):
+        docker("build", "-t", tag, str(tmp_path))
+    plantops("run", "--force", "--skip-dvc", "--skip-docker", cwd=served)
+    assert whole(served) == release
+    owed = plantops("run", "--dry-run", cwd=served).stdout
+    assert "the serving code or its settings changed since the release went into service" in owed
+    assert re.search(r"build +[\d.]+ s  image ", plantops("run", cwd=served).stdout)
+    assert whole(served) == release
+    assert plantops("run", "--dry-run", cwd=served).stdout == "no changes\nnothing would run\n"
+    assert docker("inspect", "--format", '{{index .Config.Labels "org.plantops.serving-code"}}', image) != "older"
+
+
 def test_force_tries_and_switches_the_same_model_again(served: Path) -> None:
     plantops("run", "--force", cwd=served)
     release, before = whole(served), ids(served)
@@ -160,8 +185,11 @@ def test_the_pages_come_with_the_stack_and_go_with_it(served: Path) -> None:
         "MLflow": f"http://127.0.0.1:{load(served).mlflow.ui_port}",
         "Prometheus": f"http://127.0.0.1:{load(served).prometheus.port}",
     }
+    for folder in ("prometheus", "grafana"):
+        sh("chmod", "-R", "go-rwx", served / "docker" / folder, cwd=served)  # as a strict umask leaves them
     try:
         said = plantops("up", cwd=served).stdout
+        until(lambda: ready(load(served).prometheus.port), 30, "Prometheus, which runs as nobody")
         assert [f"{title:<10}  {page}" in said for title, page in pages.items()] == [True, True]
         assert ids(served) == before, "the API is not touched"
         assert state(served)["mlflow"] == pages["MLflow"]

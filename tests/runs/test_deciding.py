@@ -70,11 +70,11 @@ def test_code_that_is_edited_while_plantops_runs_is_read_anew(tmp_path: Path) ->
     script = (
         "from pathlib import Path; from plantops import code\n"
         "pipeline = {'stages': {'train': {'cmd': 'python -m plantops.ml.train'}}}\n"
-        "one = code.digests(pipeline), code.serving_digest({})\n"
+        "one = code.digests(pipeline), code.serving_digest()\n"
         "for name in ('ml/train.py', 'serve/app.py'):\n"
         "    path = code.PACKAGE / name\n"
         "    path.write_text(path.read_text() + 'MORE = 1\\n')\n"
-        "other = code.digests(pipeline), code.serving_digest({})\n"
+        "other = code.digests(pipeline), code.serving_digest()\n"
         "assert one[0] != other[0] and one[1] != other[1]\n"
     )
     subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True)

@@ -117,11 +117,29 @@ def test_a_damaged_memory_is_a_finding_and_the_rest_is_looked_at(project: Path) 
     for name in list(CLASSES)[1:]:
         shutil.rmtree(project / RAW / name)
     found = doctor(project)
-    for what in ("run", "api"):
-        assert "state.db cannot be used: file is not a database -> move" in wrong(found, what)
+    assert "state.db is damaged (file is not a database) -> plantops doctor --fix" in wrong(found, "memory")
+    assert [one["state"] for one in found["run"] + found["model"]] == ["ok", "note"]
     assert "does not answer: " in wrong(found, "mlflow")
     assert f"1 class folders in {RAW}; two are needed -> copy photos" in wrong(found, "data")
     assert [one["state"] for one in found["git"] + found["dvc"] + found["disk"]] == ["ok"] * 3
+
+
+def test_fix_mends_what_is_safe_to_mend_and_says_so(project: Path) -> None:
+    release = released(project)
+    facts = {"release": RELEASE, "digest": Bundle.load(release).digest, "created": now()}
+    (release / "release.json").write_text(json.dumps(facts))
+    (project / ".plantops/state.db").write_text("no database at all, whatever its name says")
+    (project / ".dvc/tmp").mkdir(exist_ok=True)
+    (project / ".dvc/tmp/rwlock").write_text("")
+    found = doctor(project)
+    assert "plantops doctor --fix" in wrong(found, "memory")
+    assert "DVC cannot read it -> plantops doctor --fix" in wrong(found, "dvc")
+    told = plantops("doctor", "--fix", "--json", cwd=project)
+    assert "state.db is damaged (file is not a database) and is kept as .plantops/state.db.corrupt-" in told.stderr
+    assert "1 release came back from models/releases" in told.stderr
+    assert "cleared: .dvc/tmp/rwlock" in told.stderr
+    assert [one for one in json.loads(told.stdout) if one["state"] == "wrong"] == []
+    assert plantops("doctor", "--fix", "--json", cwd=project).stderr == ""
 
 
 def test_what_no_one_foresaw_is_a_finding_too(project: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -161,7 +162,8 @@ def test_two_runs_at_once(project: Path) -> None:
         until(lambda: (project / "data/prepared/meta.json").exists(), what="the first run's preparation")
         second = plantops("run", cwd=project, check=False)
         assert second.returncode == 5
-        assert f"pid {first.pid}" in second.stderr
+        who = rf"another run is going: pid {first.pid} \(\S+@\S+\) since \d{{4}}-\d\d-\d\dT\S+: plantops run\n"
+        assert re.search(who, second.stderr)
         first.send_signal(signal.SIGINT)
         assert first.wait(timeout=30) == 130
         assert state(project)["last_run"]["state"] == "interrupted"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import re
 import shutil
 import signal
@@ -293,6 +294,22 @@ def test_a_killed_watch_is_found_dead_and_the_next_one_goes_on(quiet: Path) -> N
         seed(quiet, 3)
     with watching(quiet):
         until(lambda: states(quiet)[0] == "released", 60, "the run")
+
+
+def test_a_closed_terminal_ends_it(quiet: Path) -> None:
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(quiet)
+        os.execv(sys.executable, [sys.executable, "-m", "plantops", "watch"])
+    beat = quiet / ".plantops/watch.json"
+    until(lambda: beat.exists() and json.loads(beat.read_text())["state"] == "watching", 60, "the first look")
+    os.kill(pid, signal.SIGHUP)  # the terminal is there: a wish to read the config again
+    heard = b""
+    while b"read again: nothing changed" not in heard:
+        heard += os.read(terminal, 4096)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert json.loads(beat.read_text())["state"] == "stopped"
 
 
 def test_without_file_events_the_interval_finds_it(quiet: Path) -> None:

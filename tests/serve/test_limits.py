@@ -135,7 +135,7 @@ def test_a_client_that_never_asks_is_let_go(hasty: int, first: bytes) -> None:
 
 def test_a_full_queue_is_503_while_health_still_answers(hasty: int) -> None:
     slow: list[Answer] = []
-    data = wide(9_000, 9_000)
+    data = wide(6_300, 6_300)
 
     def ask_until_let_in() -> None:
         while not slow:

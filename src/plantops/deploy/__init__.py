@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from plantops.deploy.choice import BACKENDS, get, moves, remember, remembered
+from plantops.deploy.choice import BACKENDS, connect, found, get, moves, remember, remembered
 from plantops.deploy.protocol import Backend, Serving, Trial
 
-__all__ = ["BACKENDS", "Backend", "Serving", "Trial", "get", "moves", "remember", "remembered"]
+__all__ = ["BACKENDS", "Backend", "Serving", "Trial", "connect", "found", "get", "moves", "remember", "remembered"]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from importlib import import_module
 
+from plantops import recall
 from plantops.config import Config
 from plantops.deploy.moving import Moving
-from plantops.deploy.protocol import Backend, Movable
+from plantops.deploy.protocol import Backend, Movable, Serving
 from plantops.errors import PlantopsError
 from plantops.shelf import Shelf
 from plantops.store import Store
@@ -17,13 +18,24 @@ _VIEW = "backend"
 
 def get(config: Config) -> Backend:
     """The backend that config.yaml chooses; while another one of ours serves, the way from that to this."""
-    with Store(config.state, readonly=True) as store:
+    with recall.look(config) as store:
         before, current = remembered(store), store.in_service()
-    new = _backend(config, config.deploy.backend if config.deploy.backend != "auto" else before or _found(config))
+    if current and not before:  # the database was lost
+        before = found(config)
+    new = connect(config, config.deploy.backend if config.deploy.backend != "auto" else before or _auto(config))
     if before in ("", new.name) or current is None:
         return new
-    old = _backend(config, before)
-    return Moving(old, new, Shelf(config.models).release(current.id)) if _serves(old) else new
+    old = connect(config, before)
+    return Moving(old, new, Shelf(config.models).release(current.id)) if _serving(old) else new
+
+
+def found(config: Config) -> str:
+    """The backend that serves a release of this project now, asked of each; empty when none does."""
+    shelf = Shelf(config.models)
+    running = {name: _serving(connect(config, name)) for name in BACKENDS}
+    # Another project may have a stack of the same name here.
+    ours = (name for name, one in running.items() if one and one.release and shelf.release(one.release).is_dir())
+    return next(ours, "")
 
 
 def moves(backend: Backend) -> str:
@@ -41,7 +53,7 @@ def remember(store: Store, name: str) -> None:
     store.set_shown(_VIEW, name)
 
 
-def _found(config: Config) -> str:
+def _auto(config: Config) -> str:
     """What ``auto`` comes to on this machine, at the first deployment.
 
     It is remembered: an engine that is away later is an error, never a silent move.
@@ -49,13 +61,14 @@ def _found(config: Config) -> str:
     return "compose" if import_module(BACKENDS["compose"]).available(config) else "local"
 
 
-def _backend(config: Config, name: str) -> Movable:
+def connect(config: Config, name: str) -> Movable:
+    """A backend by its name."""
     backend: Movable = import_module(BACKENDS[name]).connect(config)
     return backend
 
 
-def _serves(old: Backend) -> bool:
+def _serving(backend: Backend) -> Serving | None:
     try:
-        return old.serving() is not None
+        return backend.serving()
     except PlantopsError:  # its engine is gone, and what it served with it
-        return False
+        return None

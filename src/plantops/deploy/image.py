@@ -2,6 +2,9 @@
 
 The Dockerfile is the project's own, and builds the same by hand (``docker build -f docker/Dockerfile.inference .``).
 Here it gets a context of just the files it needs, made in memory, so nothing else of the project can get in.
+
+Of a release that is built again, by other serving code, the name stays with what served until then, and so compose
+typed by hand starts that; the new build has none until it serves (:func:`keep`).
 """
 
 from __future__ import annotations
@@ -14,6 +17,8 @@ import tarfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +36,7 @@ DOCKERFILE, PACKAGES = "docker/Dockerfile.inference", "docker/requirements.lock"
 CODE, BUNDLE = "docker/app/plantops", "models/production"
 _SERVED = (MODEL, MANIFEST, GOLDEN, RELEASE_FILE)
 _LATEST = "latest"
+_RELEASE, _CODE = "org.plantops.release", "org.plantops.serving-code"
 _SHOWN_LINES = 15
 _SILENCE_S = 600
 
@@ -45,43 +51,90 @@ def latest(config: Config) -> str:
     return tag(config, _LATEST)
 
 
-def build(client: DockerClient, config: Config, release_folder: Path, say: Callable[[str], None]) -> str:
-    """Build a release's image, each line of the builder's log to ``say`` as it comes; returns a sentence.
+@dataclass(frozen=True)
+class Built:
+    """A new image: its id, and a sentence about it."""
+
+    id: str
+    sentence: str
+
+
+def build(client: DockerClient, config: Config, release_folder: Path, say: Callable[[str], None]) -> Built:
+    """Build a release's image, each line of the builder's log to ``say`` as it comes. It has the name if none has it.
 
     Only the last layer is the model's, the engine keeps the others. Raises StepFailed with the builder's last lines,
     SetupError when the project lacks the files to build from.
     """
     name, began, bundle = tag(config, release_of(release_folder)), time.monotonic(), _bundle(release_folder)
-    context = _context(config.root, bundle)
-    last: deque[str] = deque(maxlen=_SHOWN_LINES)
+    context, made = _context(config.root, bundle), _Log()
     with speaking():
         answer = client.api.build(
-            fileobj=context, custom_context=True, dockerfile=DOCKERFILE, tag=name,
+            fileobj=context, custom_context=True, dockerfile=DOCKERFILE,
             rm=True, forcerm=True, decode=True, timeout=_SILENCE_S,
         )  # fmt: skip
-        for line in _lines(answer, last):
-            last.append(line)
+        for line in made.lines(answer):
             say(line)
-        size = client.images.get(name).attrs["Size"]
-    return f"image {name}, {time.monotonic() - began:.1f} s, {size / 1e6:.0f} MB"
+        size = client.images.get(made.id).attrs["Size"]
+    if not known(client, name):
+        _name(client, made.id, name)
+    return Built(made.id, f"image {name}, {time.monotonic() - began:.1f} s, {size / 1e6:.0f} MB")
 
 
-def exists(client: DockerClient, name: str) -> bool:
-    """Whether the engine has the image."""
+def known(client: DockerClient, name: str) -> str:
+    """The id of the image of that name; empty when there is none."""
+    found = _found(client, name)
+    return found[0] if found else ""
+
+
+def served(client: DockerClient, config: Config, release: str) -> str:
+    """The id of the image by which a release served last, or is to; empty when there is none.
+
+    That is `latest` while the release is in service: its own name is lent to another build while that is started.
+    """
+    found = _found(client, latest(config))
+    return found[0] if found and found[1].get(_RELEASE) == release else known(client, tag(config, release))
+
+
+def serving_code(client: DockerClient, name: str) -> str:
+    """Digest of the code that an image serves by, as its label says; empty when it does not."""
+    found = _found(client, name)
+    return found[1].get(_CODE, "") if found else ""
+
+
+@contextmanager
+def lent(client: DockerClient, name: str, build: str) -> Iterator[None]:
+    """Let a build have the name for the moment: compose starts images by name only."""
+    before = known(client, name)
+    _name(client, build, name)
+    try:
+        yield
+    finally:
+        if before:
+            _name(client, before, name)
+
+
+def keep(client: DockerClient, name: str, build: str) -> None:
+    """Have `:latest` and the release's own name mean this build. Raises StepFailed."""
+    _name(client, build, f"{name.rpartition(':')[0]}:{_LATEST}")
+    _name(client, build, name)
+
+
+def _found(client: DockerClient, name: str) -> tuple[str, dict[str, str]] | None:
+    """Id and labels of an image."""
     from docker.errors import ImageNotFound
 
     with speaking():
         try:
-            client.images.get(name)
+            one = client.images.get(name)
         except ImageNotFound:
-            return False
-    return True
+            return None
+    return str(one.id), dict(one.labels)
 
 
-def make_latest(client: DockerClient, name: str) -> None:
-    """Have ``:latest`` name this image. Raises StepFailed."""
+def _name(client: DockerClient, build: str, name: str) -> None:
+    repository, _, version = name.rpartition(":")
     with speaking():
-        client.images.get(name).tag(name.rpartition(":")[0], _LATEST)
+        client.images.get(build).tag(repository, version)
 
 
 def present(client: DockerClient, config: Config) -> set[str]:
@@ -169,10 +222,10 @@ def _labels(bundle: Bundle) -> str:
         "org.opencontainers.image.revision": facts.get("commit"),
         # The release's time, not this moment's: building the same release again is the same image.
         "org.opencontainers.image.created": facts.get("created"),
-        "org.plantops.release": release,
+        _RELEASE: release,
         "org.plantops.digest": bundle.digest,
         # Of the code alone: it is built in, its settings are flags of the container.
-        "org.plantops.serving-code": code.serving_digest({}),
+        _CODE: code.serving_digest(),
         "org.plantops.data": facts.get("fingerprint"),
         "org.plantops.mlflow-run": (facts.get("mlflow") or {}).get("run"),
     }
@@ -184,18 +237,33 @@ def _quoted(text: str) -> str:
     return '"' + re.sub(r'([\\"$])', r"\\\1", text) + '"'
 
 
-def _lines(events: Iterable[dict[str, Any]], last: Iterable[str]) -> Iterator[str]:
-    """The builder's log, line by line as it comes. Raises StepFailed with the ``last`` lines on its error."""
-    begun = ""
-    for event in events:
-        if "error" in event:
-            shown = "".join(f"\n    {line}" for line in [*last, *begun.splitlines()])
-            full = "no space left" in event["error"]
-            raise StepFailed(
-                f"the image could not be built: {event['error'].strip()}{shown}",
-                "docker system df, docker builder prune" if full else f"docker build -f {DOCKERFILE} .",
-            )
-        *whole, begun = (begun + event.get("stream", "")).split("\n")
-        yield from (line.rstrip() for line in whole if line.strip())
-    if begun.strip():
-        yield begun.rstrip()
+class _Log:
+    """The builder's log, and the id of what it made."""
+
+    def __init__(self) -> None:
+        self.id = ""
+
+    def lines(self, events: Iterable[dict[str, Any]]) -> Iterator[str]:
+        """Line by line as it comes. Raises StepFailed with the last ones on the builder's error."""
+        last: deque[str] = deque(maxlen=_SHOWN_LINES)
+        begun = ""
+        for event in events:
+            if "error" in event:
+                raise _failure(event["error"], [*last, *begun.splitlines()])
+            self.id = event.get("aux", {}).get("ID", self.id)
+            *whole, begun = (begun + event.get("stream", "")).split("\n")
+            for line in whole:
+                if line.strip():
+                    last.append(line.rstrip())
+                    yield line.rstrip()
+        if begun.strip():
+            yield begun.rstrip()
+
+
+def _failure(said: str, last: Iterable[str]) -> StepFailed:
+    shown = "".join(f"\n    {line}" for line in last)
+    full = "no space left" in said
+    return StepFailed(
+        f"the image could not be built: {said.strip()}{shown}",
+        "docker system df, docker builder prune" if full else f"docker build -f {DOCKERFILE} .",
+    )

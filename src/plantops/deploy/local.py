@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from plantops import process
+from plantops import code, process
 from plantops.config import Config, DeployConfig, ServeConfig
 from plantops.deploy import daemon, ports, probe, unix
 from plantops.deploy.address import Address, reached
@@ -119,6 +119,10 @@ class Local:
         """The old worker takes the traffic again; where there was none, everything stops."""
         if self._order("back").get("none"):
             self.down()
+
+    def serving_code(self) -> str:
+        """The installed one's: workers are started from it."""
+        return code.serving_digest()
 
     def settle(self) -> list[str]:
         """The old worker may end when its connections have."""

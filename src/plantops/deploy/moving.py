@@ -67,6 +67,10 @@ class Moving:
         """The old backend serves what it served."""
         self._return()
 
+    def serving_code(self) -> str:
+        """Digest of the code that serves on the new backend."""
+        return self._new.serving_code()
+
     def settle(self) -> list[str]:
         """The old one is gone already."""
         gap = [] if self.gap_s is None else [f"{self.what}: the port changed hands in {self.gap_s:.1f} s"]

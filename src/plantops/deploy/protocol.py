@@ -62,6 +62,9 @@ class Backend(Protocol):
     def back(self) -> None:
         """Move the traffic back to the old one; without an old one, nothing serves. Raises StepFailed."""
 
+    def serving_code(self) -> str:
+        """Digest of the code that serves what has the traffic; it may be older than the installed one."""
+
     def settle(self) -> list[str]:
         """Let the old one go; it answers what it has in the background. Returns what to tell the user."""
 

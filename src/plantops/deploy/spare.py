@@ -28,11 +28,11 @@ class Spare:
     @property
     def shown(self) -> str:
         """What a person reads."""
-        return f"{self.release} (an earlier build)" if self.name.startswith("sha256:") else self.name
+        return f"{self.release} (another build)" if self.name.startswith("sha256:") else self.name
 
 
 def find(client: DockerClient, config: Config, old: Collection[str], known: Collection[str]) -> list[Spare]:
-    """The images of the releases ``old``, and builds of ``known`` releases that a newer build took the name from.
+    """The images of the releases ``old``, and builds of ``known`` releases that another build has the name of.
 
     Only images that no container uses, not even a stopped one. Raises StepFailed.
     """

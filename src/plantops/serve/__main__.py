@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import ctypes
 import dataclasses
 import logging
 import os
@@ -11,6 +12,8 @@ import resource
 import signal
 import socket
 import sys
+import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +27,17 @@ from plantops.serve.service import Service
 from plantops.serve.settings import Settings
 
 BACKLOG = 2048
+_M_MMAP_THRESHOLD, _BIG = -3, 4 << 20
 
 
 def main() -> int:
     """Serve until told to stop; exit status 0, or 2 when the address cannot be had."""
     options = _parser().parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    warnings.simplefilter("ignore")  # Pillow has one for each odd tag: a client could fill the log with them
     disable_created_metrics()
     _allow_many_connections()
+    _return_big_pieces()
     settings = Settings(**{one.name: getattr(options, one.name) for one in dataclasses.fields(Settings)})
     try:
         asyncio.run(_serve(options, settings))
@@ -89,6 +95,12 @@ def _bind(host: str, port: int) -> socket.socket:
 def _allow_many_connections() -> None:
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _return_big_pieces() -> None:
+    """Have glibc give a big picture's memory back at once: by itself it keeps much of it for each thread."""
+    with suppress(AttributeError):  # another C library
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _BIG)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -42,7 +42,6 @@ class Predictor:
     identity: Identity
     session: Any
     lookup: NDArray[np.float32]
-    max_pixels: int
 
     @property
     def manifest(self) -> Manifest:
@@ -50,8 +49,8 @@ class Predictor:
         return self.bundle.manifest
 
     def decode(self, data: bytes) -> NDArray[np.uint8]:
-        """Photo bytes to pixels, uint8, shape (size, size, 3). Raises NotAPhoto."""
-        return decode(data, self.manifest.preprocessing, self.max_pixels)
+        """The bytes of a photo that is no stranger's to pixels, uint8, shape (size, size, 3). Raises NotAPhoto."""
+        return decode(data, self.manifest.preprocessing)
 
     def predict(self, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Probabilities by class, in the manifest's order, shape (classes,). Raises ArithmeticError on NaN."""
@@ -83,14 +82,14 @@ class Predictor:
         return worst
 
 
-def load(path: Path, max_pixels: int) -> Predictor:
+def load(path: Path) -> Predictor:
     """Open the bundle in folder ``path`` for serving. Raises BadBundle."""
     bundle = Bundle.load(path)
     session = onnxruntime.InferenceSession(str(bundle.model), _options(), providers=["CPUExecutionProvider"])
     outputs = session.get_outputs()[0].shape[-1]
     if outputs != len(bundle.manifest.classes):
         raise BadBundle(f"the model has {outputs} outputs, manifest.json {len(bundle.manifest.classes)} classes")
-    return Predictor(bundle, identify(bundle), session, table(bundle.manifest.preprocessing), max_pixels)
+    return Predictor(bundle, identify(bundle), session, table(bundle.manifest.preprocessing))
 
 
 def identify(bundle: Bundle) -> Identity:

@@ -7,6 +7,7 @@ connections that were accepted and not yet read.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import socket
 import time
@@ -16,21 +17,27 @@ from typing import Any
 
 from starlette.types import ASGIApp
 from uvicorn import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
+
+from plantops.serve.edge import LINGER_S
 
 log = logging.getLogger(__name__)
 _BURST = 128
 _STOP_GRACE_S = 1.0
 _POLL_S = 0.02
 _CLOSE = (b"connection", b"close")
+HEADER_LIMIT = 65_536
 
 
 class Connection(HttpToolsProtocol):
-    """uvicorn's protocol with two deadlines that it lacks: for the first byte, and for a request's header."""
+    """uvicorn's protocol with the bounds that it lacks: deadlines for the first byte and for a request's header, and
+    a limit on what is held of a header (or of a trailer) before it is whole."""
 
     header_deadline_s = 30.0
     _deadline: asyncio.TimerHandle | None = None
+    _pending = 0  # bytes since the parser last had something whole: a header, a piece of a body, a request
+    _refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -44,15 +51,43 @@ class Connection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self.idle and self._deadline is None:
             self._deadline = self.loop.call_later(self.header_deadline_s, self.timeout_keep_alive_handler)
-        super().data_received(data)
+        while data and not self._refused and not self.transport.is_closing():
+            piece = data[: HEADER_LIMIT - self._pending]
+            data = data[len(piece) :]
+            self._pending += len(piece)
+            super().data_received(piece)
+            if self._pending >= HEADER_LIMIT:
+                self._refuse()
 
     def on_headers_complete(self) -> None:
+        self._pending = 0
         self._disarm()
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._pending = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._pending = 0
+        super().on_message_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
         super().connection_lost(exc)
+
+    def _refuse(self) -> None:
+        """431, and then what still comes is thrown away for a few seconds: see `edge.py`."""
+        self._refused = True
+        if not self.idle:
+            self.transport.close()
+            return
+        body = json.dumps({"detail": f"the request's header is larger than {HEADER_LIMIT // 1024} KiB"}).encode()
+        own = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), _CLOSE]
+        lines = [b"%s: %s\r\n" % header for header in (*self.server_state.default_headers, *own)]
+        self.transport.write(b"".join([STATUS_LINE[431], *lines, b"\r\n", body]))
+        self.transport.write_eof()
+        self.loop.call_later(LINGER_S, self.transport.close)
 
     def _disarm(self) -> None:
         if self._deadline:

@@ -10,11 +10,16 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 from fastapi import HTTPException
+from numpy.typing import NDArray
 
+from plantops.photo import NotAPhoto, footprint, open_photo, pixels
+from plantops.preprocess import Preprocessing
 from plantops.serve import predictor as loader
 from plantops.serve.metrics import Metrics
 from plantops.serve.predictor import Predictor
+from plantops.serve.room import Room
 from plantops.serve.schema import ClassScore, Health, ModelInfo, Prediction
 from plantops.serve.settings import Settings
 from plantops.serve.uploads import Budget
@@ -29,6 +34,7 @@ class Service:
         self.settings = settings
         self.metrics = Metrics()
         self.budget = Budget(settings.max_held_bytes)
+        self.room = Room(settings.max_decoding_bytes)
         self.status = "starting"
         self.reason: str | None = "the model is being loaded"
         self.since = now()
@@ -52,7 +58,7 @@ class Service:
             self.status, self.reason = "healthy", None
 
     def _prove(self, path: Path) -> tuple[Predictor, float]:
-        predictor = loader.load(path, self.settings.max_pixels)
+        predictor = loader.load(path)
         return predictor, predictor.prove()
 
     def predictor(self) -> Predictor:
@@ -71,8 +77,8 @@ class Service:
         predictor = self.predictor()
         self._photos += 1
         try:
-            work = asyncio.get_running_loop().run_in_executor(self._pool, self._work, predictor, data, top)
-            ranked, seconds = await work
+            loop = asyncio.get_running_loop()
+            ranked, seconds = await loop.run_in_executor(self._pool, self._work, predictor, data, top)
         finally:
             self._photos -= 1
         name, confidence = ranked[0]
@@ -87,10 +93,22 @@ class Service:
         )
 
     def _work(self, predictor: Predictor, data: bytes, top: int) -> tuple[list[tuple[str, float]], float]:
-        pixels = predictor.decode(data)
+        square = self._decode(data, predictor.manifest.preprocessing)
         began = time.perf_counter()
-        probabilities = predictor.predict(pixels)
+        probabilities = predictor.predict(square)
         return predictor.ranked(probabilities, max(top, 1)), time.perf_counter() - began
+
+    def _decode(self, data: bytes, spec: Preprocessing) -> NDArray[np.uint8]:
+        """A stranger's photo to pixels, uint8, shape (size, size, 3), when there is room for it. Raises NotAPhoto."""
+        photo = open_photo(data, self.settings.max_pixels)
+        with self.room.take(footprint(photo, spec)):
+            try:
+                return pixels(photo, spec)
+            except NotAPhoto as error:
+                reason = str(error)
+            finally:
+                del photo  # what was decoded goes before the room does
+        raise NotAPhoto(reason)  # not that error itself: its traceback would keep the picture
 
     def health(self) -> Health:
         """What `/health` says."""

@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from plantops.photo import MOST_BYTES_PER_PIXEL
+
 _FORM_OVERHEAD = 4096
 _CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
@@ -14,14 +16,15 @@ _CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 class Settings:
     """Every field is a flag: ``max_upload_mb`` is ``--max-upload-mb``.
 
-    ``max_upload_mb``: bytes of one photo. ``max_batch``: photos in one request. ``request_timeout_s``: a request's
-    header, and then its body, must arrive within it. ``threads``: photos worked on at once, 0 for one a core.
-    ``max_waiting``: photos that may wait for a thread before new ones are turned away with 503.
-    ``keep_alive_s``: how long an idle connection is kept.
+    ``max_upload_mb``: bytes of one photo. ``max_megapixels``: pixels of one photo, and what decoding may hold at once
+    (``max_decoding_bytes``). ``max_batch``: photos in one request. ``request_timeout_s``: a request's header, and then
+    its body, must arrive within it. ``threads``: photos worked on at once, 0 for one a core. ``max_waiting``: photos
+    that may wait for a thread before new ones are turned away with 503. ``keep_alive_s``: how long an idle connection
+    is kept.
     """
 
     max_upload_mb: float = 20
-    max_megapixels: float = 100
+    max_megapixels: float = 40
     max_batch: int = 16
     request_timeout_s: float = 30
     threads: int = 0
@@ -40,8 +43,16 @@ class Settings:
 
     @property
     def max_held_bytes(self) -> int:
-        """Bytes of uploads held at once by all requests together: two batches of the largest photos."""
+        """Bytes of uploads held at once by all requests together: two batches of the largest photos.
+
+        One photo more is held for a moment, when it is taken out of its form.
+        """
         return 2 * self.body_limit(self.max_batch)
+
+    @property
+    def max_decoding_bytes(self) -> int:
+        """Bytes held at once by all threads that decode: one photo of the most pixels, as costly as photos come."""
+        return self.max_pixels * MOST_BYTES_PER_PIXEL
 
     def body_limit(self, photos: int) -> int:
         """Bytes that a request with that many photos may have, the form around them included."""

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from fastapi import HTTPException, Request
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
@@ -15,6 +16,8 @@ from starlette.requests import ClientDisconnect
 from plantops.serve.settings import Settings
 
 _MAX_FIELDS = 20
+# Any other is refused: Python's "undefined" and "punycode" raise, and every unknown name would be remembered for good.
+_CHARSETS = (b"utf-8", b"utf8", b"us-ascii", b"iso-8859-1")
 
 
 @dataclass(frozen=True)
@@ -69,8 +72,11 @@ async def photos(request: Request, field: str, at_most: int, settings: Settings,
     bytes held by others.
     """
     limit = settings.body_limit(at_most)
-    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+    kind, options = parse_options_header(request.headers.get("content-type"))
+    if kind != b"multipart/form-data":
         raise HTTPException(422, f"send multipart/form-data with a file in the field `{field}`")
+    if options.get(b"charset", b"utf-8").lower() not in _CHARSETS:
+        raise HTTPException(400, "the form's charset must be utf-8")
     if _announced(request) > limit:
         raise _too_large(limit)
     parser = _Parser(request.headers, _bounded(request, limit, share), max_files=at_most, max_fields=_MAX_FIELDS)
@@ -86,7 +92,11 @@ async def photos(request: Request, field: str, at_most: int, settings: Settings,
     files = [one for one in form.getlist(field) if isinstance(one, UploadFile)]
     if not files:
         raise HTTPException(422, f"no file in the field `{field}`")
-    return [Upload(one.filename, await one.read()) for one in files]
+    uploads = []
+    for one in files:
+        uploads.append(Upload(one.filename, await one.read()))
+        await one.close()  # not both held until the answer
+    return uploads
 
 
 async def _bounded(request: Request, limit: int, share: Share) -> AsyncGenerator[bytes, None]:

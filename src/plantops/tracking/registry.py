@@ -48,6 +48,13 @@ def aliases(client: Any, name: str) -> dict[str, int]:
     return {alias: int(version) for alias, version in found[0].aliases.items()} if found else {}
 
 
+def versions(client: Any, name: str) -> dict[str, int]:
+    """Release to version; of two versions of one release the newer."""
+    found = client.search_model_versions(f"name = '{name}'")
+    known = {int(one.version): str(one.tags[RELEASE]) for one in found if RELEASE in one.tags}
+    return {known[version]: version for version in sorted(known)}
+
+
 def _ensure(client: Any, name: str) -> None:
     if not client.search_registered_models(f"name = '{name}'"):
         client.create_registered_model(name)

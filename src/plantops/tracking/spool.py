@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from plantops import whole
+
+_FACTS = "training.json"
 
 
 @dataclass(frozen=True)
@@ -44,13 +47,17 @@ class Wish:
 
 @dataclass(frozen=True)
 class Replayed:
-    """What was logged late: a training (``key``), or a release with its registered ``version``."""
+    """What was logged late: a training (``key``), or a release with its registered ``version``.
 
-    run_id: str
-    digest: str
+    ``problem``: why it could not be, in words; it stays in the spool.
+    """
+
+    run_id: str = ""
+    digest: str = ""
     key: str = ""
     release: str = ""
     version: int | None = None
+    problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,23 +68,29 @@ class Spool:
 
     def keep(self, training: Training, run_id: str | None) -> None:
         """Copy ``training`` with all its files; an earlier entry with the same key is replaced."""
-        target, new = self.folder / "trainings" / training.key, self.folder / f".new-{training.key}"
-        shutil.rmtree(new, ignore_errors=True)
-        new.mkdir(parents=True)
-        shutil.copytree(training.bundle, new / "bundle")
-        for file, place in _places(training):
-            copied = new / place
-            copied.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, copied)
-        (new / "training.json").write_text(json.dumps({**asdict(training), "run_id": run_id}, default=str))
-        target.parent.mkdir(exist_ok=True)
-        shutil.rmtree(target, ignore_errors=True)
-        os.replace(new, target)
+
+        def fill(entry: Path) -> None:
+            shutil.copytree(training.bundle, entry / "bundle")
+            for file, place in _places(training):
+                (entry / place).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, entry / place)
+            (entry / _FACTS).write_text(json.dumps({**asdict(training), "run_id": run_id}, default=str))
+
+        whole.appear(self._entry(training), fill)
 
     def trainings(self) -> Iterator[tuple[Training, str | None]]:
-        """The trainings that wait, oldest first, each with the MLflow run that was opened for it."""
-        for entry in sorted(self.folder.glob("trainings/*"), key=lambda path: path.stat().st_mtime):
-            values = json.loads((entry / "training.json").read_text())
+        """The trainings that wait, oldest first, each with the MLflow run that was opened for it.
+
+        What a killed call left half made or half removed goes. Call only while holding the run lock.
+        """
+        entries = []
+        for entry in self.folder.glob("trainings/*/"):
+            if entry.name.startswith(".") or not (entry / _FACTS).is_file():
+                whole.vanish(entry)
+            else:
+                entries.append(entry)
+        for entry in sorted(entries, key=lambda path: path.stat().st_mtime):
+            values = json.loads((entry / _FACTS).read_text())
             run_id = values.pop("run_id")
             files = sorted(path for path in entry.glob("artifacts/*/*"))
             training = Training(**values)
@@ -85,42 +98,46 @@ class Spool:
 
     def drop(self, training: Training) -> None:
         """It is logged."""
-        shutil.rmtree(self.folder / "trainings" / training.key)
+        whole.vanish(self._entry(training))
 
     def wish(self, wish: Wish) -> None:
         """Remember a release to register."""
-        self._write(self.folder / "releases" / f"{wish.release}.json", asdict(wish))
+        whole.write(self._wish(wish), json.dumps(asdict(wish)))
 
     def wishes(self) -> Iterator[Wish]:
         """The releases to register, oldest first."""
-        for file in sorted(self.folder.glob("releases/*.json"), key=lambda path: path.stat().st_mtime):
+        for file in sorted(self.folder.glob("releases/[!.]*.json"), key=lambda path: path.stat().st_mtime):
             yield Wish(**json.loads(file.read_text()))
 
     def fulfil(self, wish: Wish) -> None:
         """It is registered."""
-        (self.folder / "releases" / f"{wish.release}.json").unlink()
+        self._wish(wish).unlink()
 
     def wish_aliases(self, champion: int, previous: int | None) -> None:
         """Remember the latest aliases."""
-        self._write(self.folder / "aliases.json", {"champion": champion, "previous": previous})
+        whole.write(self._aliases, json.dumps({"champion": champion, "previous": previous}))
 
     def wished_aliases(self) -> tuple[int, int | None] | None:
         """The aliases to set, if any wait."""
         try:
-            values = json.loads((self.folder / "aliases.json").read_text())
+            values = json.loads(self._aliases.read_text())
         except FileNotFoundError:
             return None
         return values["champion"], values["previous"]
 
     def forget_aliases(self) -> None:
         """They are set."""
-        (self.folder / "aliases.json").unlink(missing_ok=True)
+        self._aliases.unlink(missing_ok=True)
 
-    def _write(self, path: Path, values: dict[str, Any]) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(values))
-        os.replace(part, path)
+    def _entry(self, training: Training) -> Path:
+        return self.folder / "trainings" / training.key
+
+    def _wish(self, wish: Wish) -> Path:
+        return self.folder / "releases" / f"{wish.release}.json"
+
+    @property
+    def _aliases(self) -> Path:
+        return self.folder / "aliases.json"
 
 
 def _places(training: Training) -> Iterator[tuple[Path, Path]]:

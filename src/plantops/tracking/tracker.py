@@ -8,14 +8,16 @@ import pwd
 import sys
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from plantops.config import MlflowConfig
-from plantops.errors import SetupError
+from plantops.errors import PlantopsError, SetupError
 from plantops.tracking import reach, registry, runs
+from plantops.tracking.ping import ping
 from plantops.tracking.reach import Away
 from plantops.tracking.record import KEY, ORIGIN, RUN, Page, log_epochs, log_params, source_tags
 from plantops.tracking.spool import Replayed, Spool, Training, Wish
@@ -39,9 +41,17 @@ class Tracker:
         self._known_client: Any = None
         self._known_experiment: str | None = None
 
-    def ping(self) -> None:
-        """Raise Away within seconds when MLflow cannot be written. Does not import mlflow."""
-        reach.ping(self.uri, self.config.experiment, self.artifacts)
+    @property
+    def database(self) -> Path | None:
+        """The SQLite file that MLflow is; None when it is something else."""
+        return Path(self.uri.removeprefix(reach.SQLITE)) if self.uri.startswith(reach.SQLITE) else None
+
+    def ping(self) -> str:
+        """Raise Away within seconds when MLflow cannot be written; returns what was seen of it, in words.
+
+        Does not import mlflow.
+        """
+        return ping(self.uri, self.config.experiment, self.artifacts)
 
     def begin(self, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
         """Open a run for a training that starts now; returns its id."""
@@ -135,36 +145,56 @@ class Tracker:
         with self._speaking() as client:
             return registry.aliases(client, self.config.model_name)
 
-    def replay(self) -> list[Replayed]:
-        """Log what waits in the spool: trainings, then releases, then aliases. Raises Away; what is left stays."""
+    def versions(self) -> dict[str, int]:
+        """Release to version, as the registry has them."""
+        with self._speaking() as client:
+            return registry.versions(client, self.config.model_name)
+
+    def replay(self) -> Iterator[Replayed]:
+        """Log what waits in the spool: trainings, then releases, then aliases. Raises Away; what is left stays.
+
+        Each is yielded once it is logged and leaves the spool when the next one is asked for: a caller that dies
+        before it has remembered a version is told it again. What MLflow does not take is yielded with its problem,
+        stays, and holds up nothing behind it. Call only while holding the run lock.
+        """
         trainings, wishes, aliases = [*self._spool.trainings()], [*self._spool.wishes()], self._spool.wished_aliases()
         if not (trainings or wishes or aliases):
-            return []
+            return
         self.ping()
-        done = []
         for training, run_id in trainings:
-            done.append(self._replay_training(training, run_id))
-            self._spool.drop(training)
+            yield (one := self._late(training.name, partial(self._replay_training, training, run_id)))
+            if not one.problem:
+                self._spool.drop(training)
         for wish in wishes:
-            done.append(self._replay_wish(wish))
-            self._spool.fulfil(wish)
+            yield (one := self._late(wish.release, partial(self._replay_wish, wish)))
+            if not one.problem:
+                self._spool.fulfil(wish)
         if aliases:
             self.promote(*aliases)
-        return done
 
     def ui_argv(self, port: int) -> list[str] | None:
         """The command that serves MLflow's pages on 127.0.0.1; None when a server does so already.
 
-        Start it with :func:`plantops.tracking.reach.ui_environment`.
+        Start it with :meth:`ui_environment`.
         """
         if reach.is_server(self.uri):
             return None
         return [
             sys.executable, "-m", "mlflow", "server",
-            "--backend-store-uri", self.uri,
             "--default-artifact-root", str(self.artifacts),
             "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
         ]  # fmt: skip
+
+    def ui_environment(self) -> dict[str, str]:
+        """Variables for :meth:`ui_argv`: quiet, without a second process for jobs, and where MLflow is.
+
+        That may hold a password, and everybody may read a command.
+        """
+        return {
+            **reach.ENVIRONMENT,
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+            "MLFLOW_BACKEND_STORE_URI": self.uri,
+        }
 
     @property
     def _place(self) -> str:
@@ -231,6 +261,14 @@ class Tracker:
             return client.create_run(self._experiment(client), None, tags, training.name)
         client.update_run(run.info.run_id, "RUNNING")
         return run
+
+    def _late(self, name: str, log: Callable[[], Replayed]) -> Replayed:
+        """What ``log`` gives, or why it does not. Raises Away."""
+        try:
+            return log()
+        except PlantopsError as error:
+            self.ping()  # where MLflow is away the rest waits as well; else it is this one alone
+            return Replayed(problem=f"{name} is not in MLflow yet: {error.message}")
 
     def _replay_training(self, training: Training, run_id: str | None) -> Replayed:
         from plantops.bundle import Bundle

@@ -6,7 +6,6 @@ it is typed by hand, or after a reboot, serves the release in service.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -45,6 +44,7 @@ class Compose:
         self._beside = Beside(config, self._stack, self._containers)
         self._old: Container | None = None
         self._drained = False
+        self._built: dict[str, str] = {}
 
     @cached_property
     def _engine(self) -> DockerClient:
@@ -79,24 +79,27 @@ class Compose:
     def preflight_without_port(self) -> None:
         """The same where another backend of ours still holds the port."""
         engine.check(self._engine, self._config.root, self._stack.name)
-        bind = self._config.grafana.bind
-        if self._config.grafana.enabled and bind != "127.0.0.1" and not os.environ.get("GRAFANA_PASSWORD"):
-            raise SetupError(f"grafana.bind is {bind}, and no password is set", "export GRAFANA_PASSWORD=…")
+        if self._config.grafana.enabled:
+            self._stack.password.check(self._config.grafana.bind)
 
     def build(self, release: Path, say: Callable[[str], None]) -> str:
         """Build the release's image. Raises StepFailed with the builder's last lines."""
-        return image.build(self._engine, self._config, release, say)
+        built = image.build(self._engine, self._config, release, say)
+        self._built[release_of(release)] = built.id
+        return built.sentence
 
     def start(self, release: Path) -> Trial:
         """Start a container beside the one that serves, healthy by its own door. Raises StepFailed."""
         name, tag = release_of(release), self._tag(release)
-        if not image.exists(self._engine, tag):
+        build = self._built.get(name) or image.served(self._engine, self._config, name)
+        if not build:
             raise StepFailed(f"there is no image {tag}", "plantops run --force (without --skip-docker) builds it")
         self._old = self._survivor()
         known = {one.id for one in self._containers(API)}
         if self._gateway.answers():
             self._gateway.hold_newcomers()
-        self._stack.add_api(tag, len(known) + 1)
+        with image.lent(self._engine, tag, build):
+            self._stack.add_api(tag, len(known) + 1)
         made = next((one for one in self._containers(API) if one.id not in known), None)
         if made is None:
             raise StepFailed("docker compose started no new container", "docker compose ps")
@@ -104,7 +107,7 @@ class Compose:
             said = probe.wait_healthy(made.door, self._config.deploy.start_timeout_s, lambda: self._still_there(made))
         except (StepFailed, KeyboardInterrupt) as error:
             lines = "".join(f"\n    {line}" for line in engine.last_lines(self._engine, made))
-            self._remove(made)
+            self._end(made)
             if isinstance(error, StepFailed):
                 raise StepFailed(error.message + lines, error.hint) from None
             raise
@@ -146,25 +149,41 @@ class Compose:
         self._drain_but(self._old)
         self._keep_only(self._old)
 
+    def serving_code(self) -> str:
+        """Digest of the code in the image that has the traffic."""
+        current = self._survivor()
+        return image.serving_code(self._engine, current.image_id) if current else ""
+
     def settle(self) -> list[str]:
-        """Let go of every container but the one with the traffic; the views of it follow: docker/.env, `latest`."""
+        """Let go of every container but the one with the traffic; the views of it follow.
+
+        docker/.env comes last of them: what it says, :meth:`agrees` takes for done.
+        """
         current = self._survivor()
         if current is None:
             raise StepFailed("no container of the API has the traffic", "plantops up")
+        image.keep(self._engine, current.image, current.image_id)
         self._keep_only(current)
-        self._stack.write(current.image)
-        image.make_latest(self._engine, current.image)
         image.write_code(self._config.root)
+        self._stack.write(current.image)
+        said = []
         try:
-            self._start_others(current.image)
+            self._start_others(current)
         except StepFailed as error:  # what stands beside the API must not fail a release
-            return [f"{', '.join(self._stack.others)}: {error.message}"]
-        return []
+            said.append(f"{', '.join(self._stack.others)}: {error.message}")
+        gateway = self._containers(GATEWAY)
+        if gateway and gateway[0].definition != self._stack.definition(GATEWAY):
+            said.append("HAProxy keeps its earlier settings until plantops down, then plantops up")
+        return said
 
-    def _start_others(self, tag: str) -> None:
+    def _start_others(self, current: Container | None) -> None:
         for one in self._beside.unwanted():
             self._remove(one)
-        self._beside.start(tag)
+        try:
+            self._beside.start(current.image if current else image.latest(self._config))
+        finally:
+            if current:
+                self._stack.write(current.image)  # Grafana may listen elsewhere now
 
     def pages(self) -> dict[str, str]:
         """MLflow, Prometheus and Grafana, as far as they run."""
@@ -172,8 +191,7 @@ class Compose:
 
     def open_pages(self) -> dict[str, str]:
         """Start them; returns where they are. Raises StepFailed."""
-        current = self._survivor()
-        self._start_others(current.image if current else image.latest(self._config))
+        self._start_others(self._survivor())
         return self.pages()
 
     def built(self) -> set[str] | None:
@@ -188,11 +206,16 @@ class Compose:
         if self._old is not None and self._gateway.answers() and self._survivor() == made:
             self.back()
             return
-        self._remove(made)
-        if self._gateway.answers():
-            self._gateway.open_but({made.inside})
-        else:
+        self._end(made)
+        if not self._gateway.answers():
             self._leave_nothing(made.image)
+
+    def _end(self, made: Container) -> None:
+        """Remove a container that was tried. The old one serves before that: the new one may take its time to end."""
+        if self._old is not None and self._gateway.answers():
+            self._gateway.resume(self._old.inside)
+        self._remove(made)
+        self._open_places()
 
     def _leave_nothing(self, tag: str) -> None:
         """Where no container of ours runs, not even a network stays."""
@@ -207,12 +230,14 @@ class Compose:
 
     def agrees(self, release: Path) -> bool:
         """Whether one container of this release has the traffic, and everything beside it says so."""
-        running = self._containers(API)
+        running, name = self._containers(API), release_of(release)
         slots = self._gateway.slots() if self._gateway.answers() else []
         return (
             len(running) == 1
             and running[0].running
             and running[0].image == self._tag(release)
+            and running[0].image_id == image.served(self._engine, self._config, name)
+            and running[0].image_id == image.known(self._engine, self._tag(release))
             and [slot.address for slot in slots if slot.up] == [running[0].inside]
             and not any(slot.held for slot in slots)
             and self._stack.written(running[0].image)
@@ -224,9 +249,10 @@ class Compose:
         if self.agrees(release):
             return
         self.preflight()
-        if not image.exists(self._engine, tag):
+        build = image.served(self._engine, self._config, release_of(release))
+        if not build:
             self.build(release, lambda _: None)
-        there = [one for one in self._containers(API) if one.running and one.image == tag]
+        there = [one for one in self._containers(API) if one.running and (one.image, one.image_id) == (tag, build)]
         if there and probe.answers(there[-1].door):
             self._have_gateway(tag)
             self._gateway.open(there[-1].inside)
@@ -280,12 +306,14 @@ class Compose:
         self._drained = self._gateway.only(one.inside, self._config.serve.request_timeout_s)
 
     def _keep_only(self, current: Container) -> None:
-        left = [one for one in self._containers(API) if one.id != current.id]
-        for one in left:
-            engine.remove(self._engine, one, 0 if self._drained else _PATIENCE_S)
+        for one in self._containers(API):
+            if one.id != current.id:
+                engine.remove(self._engine, one, 0 if self._drained else _PATIENCE_S)
+        self._open_places()
+
+    def _open_places(self) -> None:
         if self._gateway.answers():
-            # HAProxy has the addresses of those that are gone for some seconds more.
-            self._gateway.open_but({one.inside for one in left} - {"", current.inside})
+            self._gateway.open_for({one.inside for one in self._containers(API)})
 
     def _remove(self, one: Container) -> None:
         engine.remove(self._engine, one, _PATIENCE_S)
@@ -309,7 +337,8 @@ class Compose:
         self._stack.start_gateway(tag)
         if not process.wait_until(self._gateway.answers, _GATEWAY_S):
             lines = [line for one in self._containers(GATEWAY) for line in engine.last_lines(self._engine, one)]
-            raise StepFailed("HAProxy did not start:" + "".join(f"\n    {line}" for line in lines), "plantops up")
+            hint = engine.hint(self._engine, "plantops up")
+            raise StepFailed("HAProxy did not start:" + "".join(f"\n    {line}" for line in lines), hint)
 
 
 def connect(config: Config) -> Compose:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,16 +17,24 @@ if TYPE_CHECKING:
     from docker import DockerClient
 
 _PROJECT, _SERVICE = "com.docker.compose.project", "com.docker.compose.service"
+_DEFINITION = "com.docker.compose.config-hash"
 _PLACE = "com.docker.compose.project.working_dir"
 _MIN_FREE_GB = 1.0
+_ROOTLESS = "this engine is rootless, which was not tried: docker context use default, or deploy.backend: local"
 
 
 @dataclass(frozen=True)
 class Container:
-    """A container. ``inside``: its address on the stack's network; ``door``: where its port 8000 is on the host."""
+    """A container.
+
+    ``image``: what it was started by; ``image_id``: what that was then. ``definition``: its service's digest.
+    ``inside``: its address on the stack's network; ``door``: where its port 8000 is on the host.
+    """
 
     id: str
     image: str
+    image_id: str
+    definition: str
     running: bool
     restarts: int
     inside: str
@@ -78,6 +87,16 @@ def check(found: DockerClient, root: Path, name: str) -> None:
             )
 
 
+def rootless(info: Mapping[str, Any]) -> bool:
+    """Whether the engine of this `docker info` runs without root: its users are not ours."""
+    return any("name=rootless" in str(one) for one in info.get("SecurityOptions") or [])
+
+
+def hint(found: DockerClient, otherwise: str) -> str:
+    """What helps when a container did not come up."""
+    return _ROOTLESS if rootless(found.info()) else otherwise
+
+
 def containers(found: DockerClient, name: str, service: str) -> list[Container]:
     """The containers of a service, oldest first, stopped ones included."""
     labels = {"label": [f"{_PROJECT}={name}", f"{_SERVICE}={service}", "com.docker.compose.oneoff=False"]}
@@ -124,5 +143,6 @@ def _container(one: Any) -> Container:
     published = (one.attrs["NetworkSettings"]["Ports"] or {}).get("8000/tcp") or [{}]
     door = Address(published[0].get("HostIp") or "127.0.0.1", int(published[0].get("HostPort") or 0))
     return Container(
-        one.id, one.attrs["Config"]["Image"], one.status == "running", one.attrs["RestartCount"], inside, door
-    )
+        one.id, one.attrs["Config"]["Image"], one.attrs["Image"], one.labels.get(_DEFINITION, ""),
+        one.status == "running", one.attrs["RestartCount"], inside, door,
+    )  # fmt: skip

@@ -64,28 +64,37 @@ class Gateway:
 
     def hold_newcomers(self) -> None:
         """Close the free places: whoever gets one has no traffic until it is opened."""
-        self._set("state maint", [slot for slot in self.slots() if not slot.address])
+        self._set([slot for slot in self.slots() if not slot.address], "state maint")
 
     def open(self, address: str) -> None:
         """Give the container at ``address`` traffic, and wait until it has. Raises StepFailed when it gets none."""
         if not process.wait_until(lambda: self._at(address) is not None, _SEEN_S, _POLL_S):
             raise StepFailed(f"HAProxy does not find the container at {address}", "docker logs of haproxy")
-        self._set("state ready", [slot for slot in self.slots() if slot.address == address])
+        self._set([slot for slot in self.slots() if slot.address == address], "state ready")
         if not process.wait_until(lambda: any(one.up for one in self._all_at(address)), _SEEN_S, _POLL_S):
             raise StepFailed(f"HAProxy finds the container at {address} unhealthy: {self._at(address)}")
         # As robust as one that was up for long: else its first failed check would have it down at once.
-        self._set("health up", self._all_at(address))
+        self._set(self._all_at(address), "health up")
+
+    def resume(self, address: str) -> None:
+        """Give a drained container traffic again."""
+        self._set(self._all_at(address), "state ready")
 
     def only(self, address: str, patience: float) -> bool:
         """Drain every other container, and wait until their last request is answered; False if one was not."""
-        self._set("state drain", [slot for slot in self.slots() if slot.address and slot.address != address])
+        self._set([slot for slot in self.slots() if slot.address and slot.address != address], "state drain")
         return process.wait_until(
             lambda: not any(slot.sessions for slot in self.slots() if slot.address != address), patience, _POLL_S
         )
 
-    def open_but(self, addresses: Collection[str]) -> None:
-        """Open every place that none of ``addresses`` holds, so that the API finds one whatever its address becomes."""
-        self._set("state ready", [slot for slot in self.slots() if slot.address not in addresses])
+    def open_for(self, addresses: Collection[str]) -> None:
+        """Open every place, so that the API finds one whatever its address becomes; ``addresses`` are there now.
+
+        HAProxy has those that are gone for some seconds more: down, until somebody healthy has their place.
+        """
+        for slot in self.slots():
+            gone = slot.address and slot.address not in addresses
+            self._set([slot], "state ready", *(["health down"] if gone else []))
 
     def _at(self, address: str) -> Slot | None:
         return next(iter(self._all_at(address)), None)
@@ -93,10 +102,12 @@ class Gateway:
     def _all_at(self, address: str) -> list[Slot]:
         return [slot for slot in self.slots() if slot.address == address]
 
-    def _set(self, what: str, slots: list[Slot]) -> None:
+    def _set(self, slots: list[Slot], *what: str) -> None:
+        """Set each of the slots; when to several things, then in one breath."""
         for slot in slots:
-            if said := self._ask(f"set server {_BACKEND}/{slot.name} {what}").strip():
-                raise StepFailed(f"HAProxy refused to set {slot.name} to {what}: {said}")
+            said = self._ask("; ".join(f"set server {_BACKEND}/{slot.name} {one}" for one in what)).strip()
+            if said:
+                raise StepFailed(f"HAProxy refused to set {slot.name} to {what[0]}: {said}")
 
     def _ask(self, command: str) -> str:
         try:

@@ -11,11 +11,14 @@ from pathlib import Path
 
 from plantops import process
 from plantops.config import Config
+from plantops.deploy.compose import mounted
+from plantops.deploy.compose.grafana import RESET, Password
 from plantops.errors import SetupError, StepFailed
 
-API, GATEWAY = "plant-disease-api", "haproxy"
-BESIDE = ("mlflow", "prometheus", "grafana")
+API, GATEWAY, GRAFANA = "plant-disease-api", "haproxy", "grafana"
+BESIDE = ("mlflow", "prometheus", GRAFANA)
 _DEFINING = {".yml", ".yaml", ".json", ".cfg", ".mlflow"}
+_GRAFANA_S = 180
 
 
 class Stack:
@@ -43,13 +46,13 @@ class Stack:
         wanted = {
             "mlflow": config.docker.mlflow and ours,
             "prometheus": config.prometheus.enabled,
-            "grafana": config.grafana.enabled,
+            GRAFANA: config.grafana.enabled,
         }
         return [name for name, there in wanted.items() if there]
 
     def environment(self, image: str) -> dict[str, str]:
         """What the compose file asks for, with ``image`` as the API's."""
-        config = self._config
+        config, password = self._config, self.password
         serve = {name: getattr(config.serve, name) for name in config.serve.__dataclass_fields__}
         values: dict[str, object] = {
             "PLANTOPS_PROJECT": self.name,
@@ -64,15 +67,34 @@ class Stack:
             "PLANTOPS_MLFLOW_PORT": config.mlflow.ui_port,
             "PLANTOPS_MLFLOW_DB": self._database,
             "PLANTOPS_PROMETHEUS_PORT": config.prometheus.port,
-            "PLANTOPS_GRAFANA_BIND": config.grafana.bind,
+            "PLANTOPS_GRAFANA_BIND": password.allows(config.grafana.bind),
             "PLANTOPS_GRAFANA_PORT": config.grafana.port,
-            "PLANTOPS_PROMETHEUS_CONFIG": _digest(self._folder / "prometheus"),
-            "GRAFANA_PASSWORD": os.environ.get("GRAFANA_PASSWORD") or self._kept("GRAFANA_PASSWORD"),
+            "PLANTOPS_HAPROXY_CONFIG": mounted.digest(self._folder / GATEWAY),
+            "PLANTOPS_PROMETHEUS_CONFIG": mounted.digest(self._folder / "prometheus"),
+            "GRAFANA_PASSWORD": password.value,
             "MLFLOW_VERSION": metadata.version("mlflow"),
             "COMPOSE_PROFILES": ",".join(self.others),
             **{f"PLANTOPS_{name.upper()}": f"{value:g}" for name, value in serve.items()},
+            **self._patience(),
         }
         return {name: str(value) for name, value in values.items()}
+
+    def _patience(self) -> dict[str, int]:
+        """HAProxy's timeouts, whole milliseconds: each leaves the API the time to say itself what took too long."""
+        timeout, keep_alive = self._config.serve.request_timeout_s, self._config.deploy.keep_alive_s
+        seconds = {
+            "KEEP_ALIVE": keep_alive,
+            "REQUEST": timeout + 5,
+            "CLIENT": 2 * timeout + 15,
+            "SERVER": 2 * timeout + 30,
+        }
+        return {f"PLANTOPS_HAPROXY_{name}_MS": round(1000 * value) for name, value in seconds.items()}
+
+    @property
+    def password(self) -> Password:
+        """Grafana's: the environment's, else the one in docker/.env."""
+        value = os.environ.get("GRAFANA_PASSWORD") or self._kept("GRAFANA_PASSWORD")
+        return Password(value, self._config.state / "grafana.password")
 
     def write(self, image: str) -> None:
         """Name ``image`` in docker/.env, so that compose typed by hand serves it. It appears whole or not at all."""
@@ -114,6 +136,11 @@ class Stack:
         words = ["run", "--rm", "--no-deps", "-T", "--entrypoint", "haproxy", GATEWAY]
         self._compose(*words, "-c", "-f", "/usr/local/etc/haproxy/haproxy.cfg", image=image)
 
+    def definition(self, service: str) -> str:
+        """Digest of a service as docker/.env and the compose file have it; compose labels its container with it."""
+        argv = [*self._argv(), "config", "--hash", service]
+        return process.capture(argv, self._config.root).out.rpartition(" ")[2].strip()
+
     def start_gateway(self, image: str) -> None:
         """Start HAProxy, or make it anew where its definition changed."""
         self._own_socket_folder()
@@ -125,18 +152,34 @@ class Stack:
         if not anew and self._digest_file.is_file() and self._digest_file.read_text() == digest:
             return
         (self._config.root / "mlruns" / "artifacts").mkdir(parents=True, exist_ok=True)
+        for name in ("prometheus", GRAFANA):  # they run as users of their own
+            mounted.let_all_read(self._folder / name)
         failed = [said for service in self.others if (said := self._started(service, image))]
         if failed:
             raise StepFailed("\n".join(failed), "plantops up tries again; enabled: false in config.yaml goes without")
-        self._digest_file.write_text(digest)
+        self._digest_file.write_text(self._digest(image))
 
     def _started(self, service: str, image: str) -> str:
         """Start one service, alone: an image that cannot be had holds up no other. Empty, or why it did not start."""
         try:
-            self._compose("up", "-d", "--no-deps", service, image=image)
-        except StepFailed as error:
-            return f"{service}: {error.message}"
+            if service == GRAFANA:
+                self._start_grafana(image)
+            else:
+                self._compose("up", "-d", "--no-deps", service, image=image)
+        except (SetupError, StepFailed) as error:
+            return f"{service}: {error.message}" + (f" ({error.hint})" if isinstance(error, SetupError) else "")
         return ""
+
+    def _start_grafana(self, image: str) -> None:
+        """Start it on 127.0.0.1 and set its password; only then it may listen where config.yaml says."""
+        password = self.password
+        if password.value and not password.is_set():
+            healthy = ("--wait", "--wait-timeout", str(_GRAFANA_S))
+            self._compose("up", "-d", "--no-deps", *healthy, GRAFANA, image=image)
+            self._compose("exec", "-T", GRAFANA, "sh", "-c", RESET, image=image)
+            password.remember()
+        self._compose("up", "-d", "--no-deps", GRAFANA, image=image)
+        password.check(self._config.grafana.bind)
 
     def down(self, image: str) -> None:
         """Stop and remove the containers and the network; volumes stay."""
@@ -156,7 +199,8 @@ class Stack:
         files = [self.file, *sorted(one for one in self._folder.rglob("*") if one.suffix in _DEFINING)]
         text = [path.read_bytes() for path in files if path.is_file()]
         settings = {**self.environment(image), "PLANTOPS_IMAGE": ""}
-        return hashlib.sha256(b"\0".join([*text, repr(settings).encode()])).hexdigest()
+        wanted = self._config.grafana.bind  # which the environment has once its password is set
+        return hashlib.sha256(b"\0".join([*text, repr((settings, wanted)).encode()])).hexdigest()
 
     def _argv(self) -> list[str]:
         return ["docker", "compose", "-f", str(self.file)]
@@ -180,16 +224,15 @@ def _quietly(_: str) -> None:
 
 
 def _quoted(value: str) -> str:
-    """As compose reads it literally: in single quotes (docs.docker.com/compose, "Interpolation")."""
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
+    """As compose reads it literally: in single quotes, where a backslash stands for itself but before a quote.
+
+    In double quotes where it stands there. (docs.docker.com/compose, "Set, use, and manage variables")
+    """
+    if re.search(r"\\('|$)", value):
+        return '"' + re.sub(r'([\\"$])', r"\\\1", value) + '"'
+    return "'" + value.replace("'", "\\'") + "'"
 
 
 def _unquoted(text: str) -> str:
-    return text.strip()[1:-1].replace("\\'", "'").replace("\\\\", "\\")
-
-
-def _digest(folder: Path) -> str:
-    """Of the files in a folder: a label by it has compose make the container anew when one changes."""
-    found = [one.read_bytes() for one in sorted(folder.rglob("*")) if one.is_file()]
-    return hashlib.sha256(b"\0".join(found)).hexdigest()[:16]
+    quote, inside = text[:1], text[1:-1]
+    return re.sub(r'\\([\\"$])', r"\1", inside) if quote == '"' else inside.replace("\\'", "'")

@@ -1,0 +1,127 @@
+"""HAProxy in front of the API: what it bears, how long it waits, and that it asks the old container again in time."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import resource
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from api_client import HOST, KIND, get, predict, until
+from bundle_factory import photo
+from containers.engine import docker
+from plantops.config import ServeConfig
+from plantops.deploy.compose import Compose
+from plantops.deploy.compose.gateway import Gateway
+
+pytestmark = [pytest.mark.ci, pytest.mark.timeout(300)]
+HANGING = 1200
+
+
+def serve(stack: Compose, release: Path) -> list[str]:
+    """Build, start, switch and settle; what settling said."""
+    stack.build(release, lambda _: None)
+    stack.switch(stack.start(release))
+    return stack.settle()
+
+
+def admin(stack: Compose) -> Gateway:
+    """HAProxy's runtime API."""
+    return Gateway(stack._config.state / "haproxy" / "admin.sock")
+
+
+@contextmanager
+def uploads_that_stop_half_way(port: int, count: int) -> Iterator[None]:
+    """That many connections, each with a good part of a large photo sent and nothing more to come."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    head = f"POST /predict HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: {KIND}\r\nContent-Length: 3000000\r\n\r\n"
+    with ExitStack() as all_of_them:
+        for _ in range(count):
+            one = all_of_them.enter_context(socket.create_connection((HOST, port), timeout=10))
+            one.setblocking(False)
+            one.send(head.encode())
+            one.send(bytes(600_000))
+        yield
+
+
+def test_half_sent_uploads_do_not_have_it_killed(stack: Compose, releases: dict[str, Path]) -> None:
+    serve(stack, releases["one"])
+    (gateway,) = stack._containers("haproxy")
+    with uploads_that_stop_half_way(stack.public.port, HANGING):
+        began = time.monotonic()
+        assert get(stack.public.port, "/health").status == 200
+        assert predict(stack.public.port, photo(1)).status in (200, 503)  # 503: busy with what the others sent
+        assert time.monotonic() - began < 10
+    state = json.loads(docker("inspect", "--format", "{{json .State}}", gateway.id))
+    assert (state["Running"], state["OOMKilled"]) == (True, False)
+    assert stack._containers("haproxy") == [gateway], "neither killed nor started again"
+    until(lambda: predict(stack.public.port, photo(1)).status == 200, 60, "a prediction")
+
+
+def test_its_patience_is_that_of_config_yaml(stack: Compose, releases: dict[str, Path]) -> None:
+    assert serve(stack, releases["one"]) == []
+    patient = stack._config
+    hasty = Compose(
+        replace(patient, deploy=replace(patient.deploy, keep_alive_s=1.5), serve=ServeConfig(request_timeout_s=0.5))
+    )
+    said = serve(hasty, releases["one"])
+    assert said == ["HAProxy keeps its earlier settings until plantops down, then plantops up"]
+    hasty.down()
+    assert serve(hasty, releases["one"]) == []
+    with socket.create_connection((HOST, hasty.public.port), timeout=20) as slow:
+        began = time.monotonic()
+        slow.send(b"GET /health HTTP/1.1\r\nHost:")  # and never more
+        assert b" 408 " in slow.recv(1000).splitlines()[0]
+        assert 5 < time.monotonic() - began < 10
+    idle = http.client.HTTPConnection(HOST, hasty.public.port, timeout=20)
+    idle.request("GET", "/health")
+    idle.getresponse().read()
+    began = time.monotonic()
+    assert idle.sock.recv(1) == b"", "closed"
+    assert 1 < time.monotonic() - began < 5
+
+
+def test_a_trial_that_will_not_end_keeps_no_client_waiting(stack: Compose, releases: dict[str, Path]) -> None:
+    serve(stack, releases["one"])
+    stack.build(releases["two"], lambda _: None)
+    trial = stack.start(releases["two"])
+    stack.switch(trial)
+    docker("kill", "--signal", "STOP", trial.id)  # it hangs, and does not hear that it should end
+    gateway = admin(stack)
+    for slot in gateway.slots():
+        if slot.up:
+            gateway._ask(f"set server api/{slot.name} health down")
+    assert not any(slot.up for slot in gateway.slots())
+    giving_up = threading.Thread(target=stack.abandon, args=(trial,))
+    giving_up.start()
+    try:
+        until(lambda: any(slot.up for slot in gateway.slots()), 5, "the old container's traffic")
+        assert get(stack.public.port, "/health").json["release"] == "one"
+        assert docker("ps", "-q", "--no-trunc", "--filter", f"id={trial.id}") == trial.id
+    finally:
+        docker("kill", trial.id)
+        giving_up.join()
+    until(lambda: stack.agrees(releases["one"]), 30, "the backend's agreement")
+
+
+def test_after_a_switch_an_api_that_was_away_for_long_gets_its_traffic_back(
+    stack: Compose, releases: dict[str, Path]
+) -> None:
+    for release in releases.values():
+        serve(stack, release)
+    (one,) = stack._containers("plant-disease-api")
+    gateway = admin(stack)
+    docker("stop", one.id)
+    until(lambda: not any(slot.address for slot in gateway.slots()), 40, "HAProxy's forgetting it")
+    docker("start", one.id)
+    until(lambda: get(stack.public.port, "/health").status == 200, 10, "an answer")
+    assert stack.agrees(releases["two"])
