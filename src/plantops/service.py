@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from plantops import process
+from plantops import process, whole
 from plantops.config import Config
 from plantops.errors import SetupError
 
@@ -62,10 +62,7 @@ def install(config: Config) -> Iterator[str]:
     """
     unit, new = path(config), text(config)
     old = _ours(config, unit)
-    unit.parent.mkdir(parents=True, exist_ok=True)
-    fresh = unit.with_name(f".{unit.name}.new")
-    fresh.write_text(new, encoding="utf-8")
-    fresh.replace(unit)
+    whole.write(unit, new)
     yield f"{'there already' if old == new else 'written'}: {unit}"
     commands = [["daemon-reload"], ["enable", unit.name], ["restart", unit.name]]
     yield from _all(config, commands, f"{unit.name} watches {config.root}")

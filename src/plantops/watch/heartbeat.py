@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from plantops import whole
 from plantops.deploy import daemon
 
 FILE = "watch.json"
@@ -40,10 +41,7 @@ def first(interval_s: float, state: str = WATCHING) -> Beat:
 
 def write(folder: Path, beat: Beat) -> None:
     """Write ``beat`` into the state ``folder``. Raises OSError."""
-    folder.mkdir(parents=True, exist_ok=True)
-    fresh = folder / f"{FILE}.new"
-    fresh.write_text(json.dumps(asdict(beat), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    fresh.replace(folder / FILE)
+    whole.write(folder / FILE, json.dumps(asdict(beat), indent=2, ensure_ascii=False) + "\n")
 
 
 def read(folder: Path) -> Beat | None:

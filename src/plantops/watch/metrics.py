@@ -5,12 +5,12 @@ Times are points in time, not ages, as Prometheus advises: `time() - plantops_wa
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from plantops import whole
 from plantops.store import Run, Store
 from plantops.watch.heartbeat import RUNNING, Beat
 
@@ -41,9 +41,7 @@ class Facts:
 def write(folder: Path, beat: Beat, facts: Facts) -> None:
     """Write the metrics into the state ``folder``, in one rename. Raises OSError."""
     lines = [line for metric in _metrics(beat, facts) for line in metric]
-    fresh = folder / f"{FILE}.new"
-    fresh.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    os.replace(fresh, folder / FILE)
+    whole.write(folder / FILE, "\n".join(lines) + "\n")
 
 
 def _metrics(beat: Beat, facts: Facts) -> Iterator[list[str]]:
