@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from conftest import photo, plantops, sh
-from plantops import bring, pipeline, remote
+from plantops import bring, pipeline, remote, share
 from plantops.config import load
 from plantops.console import Console
 from plantops.errors import SetupError, StepFailed
@@ -198,6 +198,29 @@ def test_other_files_under_dvc_follow_their_dvc_files(team: tuple[Path, Path]) -
     with pytest.raises(SetupError, match="`dvc checkout` failed"):
         brought(here)
     assert (here / "groups.csv").read_text() == "mine"
+
+
+def test_what_could_not_be_sent_is_said_and_sent_after_the_next_run(
+    team: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    here, _ = team
+    settle(here)
+    (here / "config.yaml").write_text("dvc: {push: true}\n")
+
+    def shared() -> str:
+        with Store(here / ".plantops") as store:
+            share.share(load(here), store, Console())
+        return capsys.readouterr().out
+
+    photo(here / RAW / LATE / "late.jpg", (250, 5, 5))
+    sh("dvc", "add", "--quiet", RAW / LATE, cwd=here)
+    sh("dvc", "remote", "modify", "store", "url", "/proc/nowhere", cwd=here)
+    assert "not shared yet" in shared()
+    assert "not shared yet" in shared()
+    sh("dvc", "remote", "modify", "store", "url", here.parent / "remote", cwd=here)
+    assert "in the DVC remote store" in shared()
+    assert shared() == ""
+    assert "up to date" in sh("dvc", "push", RAW / f"{LATE}.dvc", cwd=here).stdout
 
 
 # --- a server that speaks S3 ---

@@ -12,7 +12,10 @@ import pytest
 
 from api_client import free_port, until
 from conftest import plantops, sh
+from plantops import bring, dvc
 from plantops.config import load
+from plantops.console import Console
+from plantops.store import Store
 from runs.cheap import RAW, aliases, answering, edit, get, leaves, url
 
 pytestmark = pytest.mark.ci
@@ -92,6 +95,11 @@ def test_a_clone_brings_what_it_needs_and_trains_nothing(team: tuple[Path, Path]
     sh("git", "clone", "-q", here.parent / "origin", other, cwd=tmp_path)
     edit(other / "config.yaml", "commit: true", "commit: false")
     own_port(other)
+    sh("dvc", "remote", "modify", "--local", "store", "url", tmp_path / "empty", cwd=other)
+    with Store(other / ".plantops") as store:  # what is not to be had is no error: it would be run
+        bring.outputs(load(other), store, dvc.inputs(other), Console())
+    assert not (other / "models/candidate").exists()
+    (other / ".dvc/config.local").unlink()
     done = plantops("run", cwd=other)
     try:
         assert "DVC found nothing to run" in done.stdout
