@@ -115,6 +115,20 @@ def test_the_database_is_written_anew_and_the_broken_one_kept(lost: Config) -> N
         assert store.unfinished() == []
 
 
+def test_killed_while_setting_aside_a_log_alone_is_in_nobodys_way(config: Config, tmp_path: Path) -> None:
+    """The database has its new name, its log not yet; the log holds another release in service."""
+    mended(config)
+    with Store(config.state) as store:
+        store.put_in_service(NAMES[2], "code", "in the log alone")
+        shutil.copyfile(config.state / f"{FILE}-wal", tmp_path / "log")
+    for path in config.state.glob(f"{FILE}*"):
+        path.unlink()
+    shutil.copyfile(tmp_path / "log", config.state / f"{FILE}-wal")
+    assert "is gone: 3 releases came back" in mended(config)
+    with Store(config.state, readonly=True) as store:
+        assert store.in_service().id == NAMES[1]
+
+
 def test_without_production_nobody_is_put_in_service(config: Config) -> None:
     shutil.rmtree(config.models / "production")
     assert "none of them known to be in service" in mended(config)

@@ -45,7 +45,7 @@ def _set_aside(folder: Path) -> str:
     if not (folder / FILE).exists():
         return ""
     name = f"{FILE}.corrupt-{time.strftime('%Y%m%d-%H%M%S')}"
-    for suffix in reversed(_FILES):  # the database last: killed in between, it still counts as damaged
+    for suffix in _FILES:  # the database first: without its log it could pass for a sound one of yesterday
         if (folder / (FILE + suffix)).exists():
             (folder / (FILE + suffix)).rename(folder / (name + suffix))
     return name
