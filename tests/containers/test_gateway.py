@@ -38,6 +38,12 @@ def admin(stack: Compose) -> Gateway:
     return Gateway(stack._config.state / "haproxy" / "admin.sock")
 
 
+def connections(stack: Compose) -> int:
+    """How many clients HAProxy has."""
+    told = dict(line.split(": ", 1) for line in admin(stack)._ask("show info").splitlines() if ": " in line)
+    return int(told["CurrConns"])
+
+
 @contextmanager
 def uploads_that_stop_half_way(port: int, count: int) -> Iterator[None]:
     """That many connections, each with a good part of a large photo sent and nothing more to come."""
@@ -49,14 +55,17 @@ def uploads_that_stop_half_way(port: int, count: int) -> Iterator[None]:
             one = all_of_them.enter_context(socket.create_connection((HOST, port), timeout=10))
             one.setblocking(False)
             one.send(head.encode())
-            one.send(bytes(600_000))
+            one.send(bytes(250_000))
         yield
 
 
 def test_half_sent_uploads_do_not_have_it_killed(stack: Compose, releases: dict[str, Path]) -> None:
     serve(stack, releases["one"])
-    (gateway,) = stack._containers("haproxy")
+    (gateway,), (api,) = stack._containers("haproxy"), stack._containers("plant-disease-api")
+    docker("pause", api.id)  # takes nothing off HAProxy, so all that it has read it holds
     with uploads_that_stop_half_way(stack.public.port, HANGING):
+        until(lambda: connections(stack) >= HANGING, what="HAProxy's taking all of them")
+        docker("unpause", api.id)
         began = time.monotonic()
         assert get(stack.public.port, "/health").status == 200
         assert predict(stack.public.port, photo(1)).status in (200, 503)  # 503: busy with what the others sent

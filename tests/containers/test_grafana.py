@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from api_client import free_port
+from api_client import free_port, until
 from containers.conftest import own_config
 from containers.engine import docker, need_engine
 from plantops.config import Config, GrafanaConfig
@@ -84,7 +84,7 @@ def host(config: Config) -> str:
 
 def password(config: Config) -> str:
     """The one that Grafana takes."""
-    return docker("exec", container(config), "cat", "/var/lib/grafana/password")
+    return str(until(lambda: docker("exec", container(config), "cat", "/var/lib/grafana/password", check=False)))
 
 
 def test_nobody_elsewhere_meets_a_password_that_everybody_knows(
