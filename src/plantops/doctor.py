@@ -5,7 +5,6 @@ Looking mends nothing; :func:`fix` mends what is safe to mend unasked.
 
 from __future__ import annotations
 
-import os
 import shutil
 import socket
 import sys
@@ -93,7 +92,7 @@ def _remote(config: Config) -> Iterator[Finding]:
 
 def _data(config: Config) -> Iterator[Finding]:
     raw = dvc.raw_folder(config.root)
-    classes = [one for one in os.scandir(raw) if one.is_dir()] if raw.is_dir() else []
+    classes = scan.classes(raw)
     if len(classes) < 2:
         said = f"{len(classes)} class folders in {raw.relative_to(config.root)}; two are needed"
         yield Finding("data", WRONG, said, "copy photos and dvc add them, or plantops sample")

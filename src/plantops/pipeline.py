@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from contextlib import suppress
@@ -233,7 +232,7 @@ def _photos_under_dvc(config: Config, options: steps.Options, state: Store, cons
     if options.skip_dvc:
         return
     raw = dvc.raw_folder(config.root)
-    classes = [one.name for one in os.scandir(raw) if one.is_dir()] if raw.is_dir() else []
+    classes = scan.classes(raw)
     if len(classes) < 2 and not dvc.covered(raw) and len(list(raw.glob("*.dvc"))) < 2:
         where = raw.relative_to(config.root)
         raise SetupError(

@@ -45,12 +45,17 @@ def loose(root: Path, raw: Path, store: Store, remember: bool = True) -> list[Lo
     if not raw.is_dir():
         known = dvc.covered(raw)
         return [_away(root, raw)] if known else []
-    folders = [raw] if dvc.covered(raw) else sorted(Path(one.path) for one in os.scandir(raw) if one.is_dir())
+    folders = [raw] if dvc.covered(raw) else classes(raw)
     missing = [path.with_suffix("") for path in sorted(raw.glob("*.dvc")) if not path.with_suffix("").exists()]
     index = _Index(root, store, remember)
     found = [_look(root, folder, index) for folder in folders]
     index.forget_others(raw)
     return [one for one in found if one] + [_away(root, one) for one in missing]
+
+
+def classes(raw: Path) -> list[Path]:
+    """The folders of classes: those below ``raw``, and links to such. A link to itself is none."""
+    return sorted(one for one in raw.iterdir() if one.is_dir()) if raw.is_dir() else []
 
 
 def moved_code(root: Path, inputs: dict[str, Any]) -> list[detect.Change]:
