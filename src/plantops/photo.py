@@ -19,7 +19,7 @@ from plantops.preprocess import Preprocessing
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 MAX_PIXELS = 100_000_000
 _MAX_SIDE = 65_535  # what a JPEG can have; a row is the least that is worked on at once
-_BAND = 1 << 20  # pixels brought to RGB at once
+_BAND = 1 << 18  # pixels brought to RGB at once
 DRAWN = b"plantops: a drawn sample leaf, not a photo"
 
 # What decoding and `pixels` hold at once, measured on pictures made to take the most; 10 for the other formats.

@@ -55,6 +55,9 @@ def test_what_is_no_photo_is_400_and_says_why(port: int, data: bytes, says: str)
         (b"no boundary in here", KIND, 400),
         (form(("file", "a.jpg", photo(1))), "multipart/form-data", 400),
         (form(("file", "a.jpg", photo(1)), ("file", "b.jpg", photo(2))), KIND, 400),
+        (form(("file", "a.jpg", photo(1))), f"{KIND}; charset=undefined", 400),
+        (form(("file", "a.jpg", photo(1))), f"{KIND}; charset=punycode", 400),
+        (form(("file", "a.jpg", photo(1))), f"{KIND}; charset=utf-7", 400),
     ],
 )  # fmt: skip
 def test_a_wrong_form_is_refused_in_words(port: int, body: bytes | None, kind: str | None, status: int) -> None:
@@ -62,6 +65,12 @@ def test_a_wrong_form_is_refused_in_words(port: int, body: bytes | None, kind: s
     assert answer.status == status
     assert isinstance(answer.json["detail"], str)
     assert answer.json["detail"]
+
+
+@pytest.mark.parametrize("charset", ["utf-8", "UTF-8", '"utf-8"', "us-ascii", "ISO-8859-1"])
+def test_a_form_may_name_its_charset(port: int, charset: str) -> None:
+    body = form(("file", "a.jpg", photo(1)))
+    assert request(port, "POST", "/predict", body, {"Content-Type": f"{KIND}; charset={charset}"}).status == 200
 
 
 def test_unknown_paths_and_methods_answer_in_json(port: int) -> None:
