@@ -95,9 +95,10 @@ class Compose:
         if not build:
             raise StepFailed(f"there is no image {tag}", "plantops run --force (without --skip-docker) builds it")
         self._old = self._survivor()
-        known = {one.id for one in self._containers(API)}
+        there = self._containers(API)
+        known = {one.id for one in there}
         if self._gateway.answers():
-            self._gateway.hold_newcomers()
+            self._gateway.hold_newcomers({one.inside for one in there if one.inside})
         with image.lent(self._engine, tag, build):
             self._stack.add_api(tag, len(known) + 1)
         made = next((one for one in self._containers(API) if one.id not in known), None)

@@ -62,9 +62,12 @@ class Gateway:
             if row["pxname"] == _BACKEND
         ]
 
-    def hold_newcomers(self) -> None:
-        """Close the free places: whoever gets one has no traffic until it is opened."""
-        self._set([slot for slot in self.slots() if not slot.address], "state maint")
+    def hold_newcomers(self, known: Collection[str]) -> None:
+        """Close the places that none of ``known`` has: whoever gets one has no traffic until it is opened.
+
+        Those of containers that have just gone, too: the engine may give their address to the next one.
+        """
+        self._set([slot for slot in self.slots() if slot.address not in known], "state maint")
 
     def open(self, address: str) -> None:
         """Give the container at ``address`` traffic, and wait until it has. Raises StepFailed when it gets none."""
