@@ -19,7 +19,7 @@ from plantops.errors import StepFailed
 
 RUN_VARIABLE = "PLANTOPS_RUN"
 _TAIL = 30
-_PATIENCE = 5.0
+_PATIENCE = 4.0
 
 
 @dataclass(frozen=True)

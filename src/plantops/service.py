@@ -24,7 +24,7 @@ ExecStart="{python}" -m plantops watch
 ExecReload=/bin/kill -HUP $MAINPID
 Restart=on-failure
 RestartSec=30
-TimeoutStopSec=20
+TimeoutStopSec=90
 # Only watch is stopped: the API that it started goes on serving.
 KillMode=process
 

@@ -19,12 +19,11 @@ import pytest
 
 from api_client import free_port, until
 from conftest import plantops, sh
-from plantops.store import Run, Store
+from plantops import detect, dvc
+from plantops.store import ACCEPTED, Run, Store
 from runs.cheap import RAW, answering, edit, leaves, state
 
 pytestmark = pytest.mark.ci
-
-AT_REST = "accepted and not deployed"  # what watch says of the project `quiet`
 
 
 class Watching:
@@ -92,8 +91,10 @@ def quick(project: Path) -> Path:
 
 @pytest.fixture
 def quiet(quick: Path) -> Path:
-    """The same, trained and judged already, not deployed."""
-    plantops("run", "--skip-deploy", cwd=quick)
+    """The same, with a store that says its inputs are settled; no stage has run."""
+    inputs = dvc.inputs(quick)
+    with Store(quick / ".plantops") as store:
+        store.finish(store.begin("by hand", {}, detect.fingerprint(inputs), inputs), ACCEPTED, inputs)
     return quick
 
 
@@ -161,7 +162,7 @@ def test_what_hinders_a_run_is_told_once_and_over_when_config_says_so(quiet: Pat
     port = free_port()
     edit(quiet / "config.yaml", "sqlite:///mlruns/mlflow.db", f"http://127.0.0.1:{port}")
     with watching(quiet, "--interval", "0.2") as watch:
-        watch.says(AT_REST)
+        watch.says("no changes")
         seed(quiet, 5)
         watch.says("does not answer")
         checked = until(lambda: state(quiet)["watch"]["why"] and state(quiet)["watch"], what="the heartbeat")[
@@ -177,7 +178,7 @@ def test_what_hinders_a_run_is_told_once_and_over_when_config_says_so(quiet: Pat
 def test_breaker_stops_what_would_run_without_end(quiet: Path) -> None:
     setting(quiet, max_runs_per_hour=1)
     with watching(quiet) as watch:
-        watch.says(AT_REST)
+        watch.says("no changes")
         seed(quiet, 5)
         until(lambda: states(quiet)[0] == "released", 60, "the run")
         seed(quiet, 6)
@@ -208,24 +209,25 @@ def test_watch_waits_for_another_run_and_says_whose(quiet: Path) -> None:
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
-def test_ends_within_ten_seconds_in_the_middle_of_a_training(quiet: Path, signum: signal.Signals, code: int) -> None:
-    """Also of one that will not hear of it."""
+def test_ends_within_ten_seconds_in_the_middle_of_a_training(quick: Path, signum: signal.Signals, code: int) -> None:
+    """Also of one that will not hear of it. (An MLflow database that is being made just then is finished first.)"""
+    plantops("run", "--skip-deploy", cwd=quick)
     deaf = (
         "import signal, time; [signal.signal(s, signal.SIG_IGN) for s in (2, 15)]; open('trains', 'w'); time.sleep(60)"
     )
-    (quiet / "deaf.py").write_text(deaf)
-    edit(quiet / "dvc.yaml", "python cheap_stages.py train", "python deaf.py")
-    with watching(quiet) as watch:
-        until((quiet / "trains").exists, 60, "the training to begin")
+    (quick / "deaf.py").write_text(deaf)
+    edit(quick / "dvc.yaml", "python cheap_stages.py train", "python deaf.py")
+    with watching(quick) as watch:
+        until((quick / "trains").exists, 60, "the training to begin")
         assert watch.ends(signum) == code
-        assert states(quiet) == ["interrupted", "accepted"]
-        assert runs(quiet)[0].ended
-        assert "watch       stopped" in plantops("status", cwd=quiet).stdout
+        assert states(quick) == ["interrupted", "accepted"]
+        assert runs(quick)[0].ended
+        assert "watch       stopped" in plantops("status", cwd=quick).stdout
 
 
 def test_sighup_reads_config_again_and_a_bad_one_changes_nothing(quiet: Path) -> None:
     with watching(quiet) as watch:
-        watch.says(AT_REST)
+        watch.says("no changes")
         watch.process.send_signal(signal.SIGHUP)
         watch.says("config.yaml read again: nothing changed")
         edit(quiet / "config.yaml", "  max_retries: 3", "  max_retrys: 3")
@@ -260,7 +262,7 @@ def test_photos_are_added_where_config_says_so(quiet: Path) -> None:
     edit(quiet / "config.yaml", "untracked: refuse", "untracked: add")
     known = sorted(one for one in (quiet / RAW).iterdir() if one.is_dir())[0]
     with watching(quiet) as watch:
-        watch.says(AT_REST)
+        watch.says("no changes")
         leaves(known, (40, 160, 60), 5, seed=9)
         until(lambda: len(runs(quiet)) == 2 and states(quiet)[0] == "released", 60, "the run")
         assert "nfiles: 25" in known.with_name(f"{known.name}.dvc").read_text()
@@ -275,7 +277,7 @@ def test_photos_are_added_where_config_says_so(quiet: Path) -> None:
 def test_two_hundred_changes_are_one_run_on_the_last(quiet: Path) -> None:
     setting(quiet, settle_seconds=1)
     with watching(quiet) as watch:
-        watch.says(AT_REST)
+        watch.says("no changes")
         for number in range(100, 300):
             seed(quiet, number)
             time.sleep(0.03)
@@ -287,7 +289,7 @@ def test_two_hundred_changes_are_one_run_on_the_last(quiet: Path) -> None:
 
 def test_a_killed_watch_is_found_dead_and_the_next_one_goes_on(quiet: Path) -> None:
     with watching(quiet) as watch:
-        watch.says(AT_REST)
+        watch.says("no changes")
         watch.process.kill()
         watch.process.wait()
         assert "not running: it died" in plantops("status", cwd=quiet).stdout
@@ -319,7 +321,7 @@ def test_without_file_events_the_interval_finds_it(quiet: Path) -> None:
         pytest.skip("no user namespaces here, where the limit of inotify can be lowered")
     with watching(quiet, "--interval", "0.5", wrap=none_left) as watch:
         watch.says("looking by the interval alone")
-        watch.says(AT_REST)
+        watch.says("no changes")
         seed(quiet, 8)
         until(lambda: states(quiet)[0] == "released", 60, "the run")
         assert watch.said.count("looking by the interval alone") == 1
