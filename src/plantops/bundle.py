@@ -1,6 +1,7 @@
 """The bundle: everything needed to serve one model, in one folder.
 
-``model.onnx``       the graph: float32 (n, 3, size, size) -> logits (n, classes), dynamic n
+``model.onnx``       the graph: float32 (n, 3, size, size) -> logits (n, classes), dynamic n; where it can, also
+                     ``embedding`` (n, features) and ``maps`` (n, classes, rows, columns)
 ``model.ckpt``       the Lightning checkpoint it came from (not needed for serving)
 ``manifest.json``    classes, preprocessing, temperature, thresholds, digests
 ``golden.json``      for each file in ``golden/``: the checkpoint's probabilities
@@ -20,6 +21,7 @@ from plantops.preprocess import Preprocessing
 
 FORMAT = 1
 MODEL, CHECKPOINT, MANIFEST, GOLDEN = "model.onnx", "model.ckpt", "manifest.json", "golden.json"
+LOGITS, EMBEDDING, MAPS = "logits", "embedding", "maps"  # outputs of the graph; the logits come first, by any name
 GOLDEN_TOLERANCE = 1e-3
 
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 from PIL import Image
 
@@ -21,7 +22,7 @@ from plantops.ml import export
 from plantops.ml.export import check_parity
 from plantops.ml.frameworks import torch
 from plantops.ml.golden import slips
-from plantops.ml.model import Model
+from plantops.ml.model import Model, make
 from plantops.ml.onnxfile import write_onnx
 from plantops.ml.prepared import Prepared
 from plantops.ml.runtime import answers
@@ -157,3 +158,27 @@ def test_compare_refuses_what_it_does_not_know(trained: Path, tmp_path: Path) ->
     assert "no/such.jpg is not in the index" in said
     assert "manifest.json is missing" in ask(trained, tmp_path, ["x"], tmp_path / "out.csv", check=False)
     assert not (tmp_path / "out.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("backbone", "outputs"),
+    [
+        ("resnet10t", ["logits", "embedding", "maps"]),
+        ("convnextv2_atto", ["logits", "embedding"]),  # its head normalises after pooling
+        ("mobilenetv3_small_050", ["logits", "embedding"]),  # its head has another layer after pooling
+    ],
+)
+def test_the_graph_also_says_what_it_saw_and_where(backbone: str, outputs: list[str], tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    network = make(backbone, 3, 64).eval()
+    write_onnx(network, 64, tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    assert [one.name for one in session.get_outputs()] == outputs
+    images = np.random.default_rng(1).normal(size=(3, 3, 64, 64)).astype(np.float32)
+    said = dict(zip(outputs, session.run(None, {"image": images}), strict=True))
+    with torch.inference_mode():
+        assert np.allclose(said["logits"], network(torch.from_numpy(images)).numpy(), atol=1e-4)
+    assert said["embedding"].shape == (3, network.get_classifier().in_features)
+    if "maps" in outputs:
+        assert said["maps"].shape == (3, 3, 2, 2)
+        assert np.allclose(said["maps"].mean((2, 3)), said["logits"], atol=1e-4)

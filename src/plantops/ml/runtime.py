@@ -12,7 +12,7 @@ from plantops.ml.scores import softmax
 from plantops.photo import normalise, table
 from plantops.preprocess import Preprocessing
 
-INPUT, OUTPUT = "image", "logits"
+INPUT = "image"
 _BATCH = 64
 
 
@@ -21,11 +21,12 @@ def answers(path: Path, pixels: NDArray[np.uint8], spec: Preprocessing, temperat
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    # A champion may come from other code than ours: its graph has one input and one output, whatever their names.
-    name = session.get_inputs()[0].name
+    # A champion may come from other code than ours: its graph has one input, and its first output are the logits,
+    # whatever their names.
+    name, logits = session.get_inputs()[0].name, session.get_outputs()[0].name
     lookup = table(spec)
     found = []
     for start in range(0, len(pixels), _BATCH):
         batch = normalise(pixels[start : start + _BATCH], lookup)
-        found.append(session.run(None, {name: batch})[0])
+        found.append(session.run([logits], {name: batch})[0])
     return softmax(np.concatenate(found), temperature)

@@ -55,7 +55,8 @@ class Predictor:
     def predict(self, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Probabilities by class, in the manifest's order, shape (classes,). Raises ArithmeticError on NaN."""
         batch = normalise(pixels[None], self.lookup)
-        logits = self.session.run(None, {self.session.get_inputs()[0].name: batch})[0][0]
+        names = [self.session.get_outputs()[0].name]
+        logits = self.session.run(names, {self.session.get_inputs()[0].name: batch})[0][0]
         return softmax(logits.astype(np.float64) / self.manifest.temperature)
 
     def ranked(self, probabilities: NDArray[np.float64], top: int) -> list[tuple[str, float]]:
