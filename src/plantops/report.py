@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from plantops import deploy, detect, lock, pipeline, plan, recall, scan, steps, store
+from plantops import deploy, detect, lock, pipeline, plan, recall, scan, steps, store, training
 from plantops import dvc as dvc_files
 from plantops import releases as shelf
 from plantops.config import PIPELINE, Config
@@ -35,8 +35,10 @@ def dry_run(config: Config, options: steps.Options, console: Console) -> None:
     if not wanted and not loose:
         console.say("nothing would run")
         return
-    if config.mlflow.required and not options.skip_dvc:
-        Tracker(config.root, config.mlflow).ping()
+    if not options.skip_dvc:
+        training.check_params(config.root)
+        if config.mlflow.required:
+            Tracker(config.root, config.mlflow).ping()
     everything = detect.stage_names(todo.inputs.get(PIPELINE))
     console.say(f"stages: {', '.join(everything if options.force else todo.stages) or 'none'}")
     for step in steps.steps(options):
