@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from plantops.doctor import Finding
     from plantops.pipeline import Outcome
 
+_SENTENCES = 6
 _DRAWN = " (drawn sample data: it knows nothing about real plants)"
 
 
@@ -106,9 +107,23 @@ def status(config: Config, console: Console, as_json: bool) -> None:
     console.say(f"going on    {lock.holder(config.state) or 'nothing'}")
     console.say(f"watch       {heartbeat.said(config.state)}")
     if last:
-        console.say(f"last run    {last.id} {last.state}" + (f": {last.error.splitlines()[0]}" if last.error else ""))
-    for sentence in todo.sentences():
+        console.say(f"last run    {last.id} {last.state}{_why(last, todo)}")
+    for sentence in _shortened(todo.sentences()):
         console.say(f"waiting     {sentence}")
+
+
+def _why(last: store.Run, todo: plan.Plan) -> str:
+    """Why the last run ended as it did, and where it is told in full; not what waits for the same reason anyway."""
+    said = f": {plan.first_line(last.error)}" if last.error and last.id not in [one.id for one in todo.owed] else ""
+    return f"{said} (less .plantops/logs/{last.id}.log)" if last.error else said
+
+
+def _shortened(sentences: list[str]) -> list[str]:
+    """The last ones say what is owed."""
+    left_out = len(sentences) - _SENTENCES
+    if left_out <= 1:
+        return sentences
+    return [*sentences[: _SENTENCES - 1], f"… and {left_out} more: plantops check", sentences[-1]]
 
 
 def _looked_at(config: Config, backend: deploy.Backend) -> tuple[deploy.Serving | None, str | None]:
