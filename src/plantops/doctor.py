@@ -114,8 +114,14 @@ def _disk(config: Config) -> Iterator[Finding]:
 
 
 def _mlflow(config: Config) -> Iterator[Finding]:
-    seen = Tracker(config.root, config.mlflow).ping()
+    tracker = Tracker(config.root, config.mlflow)
+    seen = tracker.ping()
     yield Finding("mlflow", OK, f"{seen}: {redacted(config.mlflow.tracking_uri)}")
+    with recall.look(config) as store:
+        current = store.in_service()
+    if current and current.version and tracker.versions().get(current.digest) != current.version:
+        said = f"{current.id} is not version {current.version} there: its records were removed, or it is another MLflow"
+        yield Finding("mlflow", NOTE, said, "plantops run --force trains and registers it anew; else the next one is")
 
 
 def _memory(config: Config) -> Iterator[Finding]:
