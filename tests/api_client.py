@@ -36,9 +36,14 @@ def form(*files: tuple[str, str, bytes]) -> bytes:
 
 
 def request(
-    port: int, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
+    port: int,
+    method: str,
+    path: str,
+    body: bytes | None = None,
+    headers: dict[str, str] | None = None,
+    timeout: float = 30,
 ) -> Answer:
-    connection = http.client.HTTPConnection(HOST, port, timeout=30)
+    connection = http.client.HTTPConnection(HOST, port, timeout=timeout)
     try:
         connection.request(method, path, body, headers or {})
         return read(connection)
@@ -51,8 +56,8 @@ def read(connection: http.client.HTTPConnection) -> Answer:
     return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
 
 
-def get(port: int, path: str) -> Answer:
-    return request(port, "GET", path)
+def get(port: int, path: str, timeout: float = 30) -> Answer:
+    return request(port, "GET", path, timeout=timeout)
 
 
 def predict(port: int, data: bytes, query: str = "") -> Answer:

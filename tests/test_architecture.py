@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,7 @@ def rooms() -> dict[str, list[Path]]:
     return found
 
 
+@cache
 def imported(path: Path) -> set[str]:
     """The plantops rooms, and the outside packages (with a ``!``), that a file imports."""
     found = set()
@@ -93,6 +95,7 @@ def test_imports_point_down(room: str) -> None:
         ("!subprocess", {"process", "deploy"}),
         ("!pickle", set()),
         ("!fastapi", {"serve"}),
+        ("!fastapi_offline", {"serve"}),
         ("!onnxruntime", {"serve", "ml"}),
         ("!sqlite3", {"store", "tracking"}),
     ],

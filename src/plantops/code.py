@@ -17,6 +17,7 @@ from typing import Any
 from plantops.config import CODE
 
 PACKAGE = Path(__file__).parent
+FOREIGN = "foreign"
 _HEAD = "# Digests of the training code, by meaning (comments do not count). Written by plantops; commit it.\n"
 # What a stage prints with, and where it hears who started it, cannot change what it computes.
 _SILENT = {"console", "errors", "process"}
@@ -32,7 +33,7 @@ def digests(pipeline: Any) -> dict[str, str]:
     found = {}
     for name, stage in ((pipeline or {}).get("stages") or {}).items():
         module = re.search(r"-m plantops\.([\w.]+)", str(stage.get("cmd", "")) if isinstance(stage, dict) else "")
-        found[name] = f"c{_digest(module[1])}" if module else "foreign"
+        found[name] = f"c{_digest(module[1])}" if module else FOREIGN
     return found
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from plantops import deploy, dvc, dvclocks, git, lock, recall, recover, roundtrip, scan
+from plantops import deploy, dvc, dvclocks, git, lock, recall, recover, roundtrip, scan, training
 from plantops.bundle import BadBundle, Bundle
 from plantops.config import Config, find_root, load
 from plantops.console import Console
@@ -76,7 +76,8 @@ def _git(config: Config) -> Iterator[Finding]:
 
 def _dvc(config: Config) -> Iterator[Finding]:
     dvc.check(config.root)
-    yield Finding("dvc", OK, "initialised, dvc.yaml in order")
+    training.check_params(config.root)
+    yield Finding("dvc", OK, "initialised, dvc.yaml and params.yaml in order")
     for one in dvclocks.stale(config.root):
         yield Finding("dvc", WRONG if one.stops else NOTE, one.says, one.remedy)
 
@@ -113,8 +114,14 @@ def _disk(config: Config) -> Iterator[Finding]:
 
 
 def _mlflow(config: Config) -> Iterator[Finding]:
-    seen = Tracker(config.root, config.mlflow).ping()
+    tracker = Tracker(config.root, config.mlflow)
+    seen = tracker.ping()
     yield Finding("mlflow", OK, f"{seen}: {redacted(config.mlflow.tracking_uri)}")
+    with recall.look(config) as store:
+        current = store.in_service()
+    if current and current.version and tracker.versions().get(current.digest) != current.version:
+        said = f"{current.id} is not version {current.version} there: its records were removed, or it is another MLflow"
+        yield Finding("mlflow", NOTE, said, "plantops run --force trains and registers it anew; else the next one is")
 
 
 def _memory(config: Config) -> Iterator[Finding]:

@@ -193,6 +193,7 @@ def _explain(stage: str, failed: process.Failed) -> StepFailed:
     if any(said in line for line in failed.tail for said in ("Unable to acquire lock", "is being blocked by")):
         return StepFailed(f"another DVC command is working in this project:\n{tail}", "wait for it, then plantops run")
     if stage:
+        tail = tail.rpartition(f"    Running stage '{stage}':\n")[2]
         return StepFailed(f"stage {stage} failed; its last lines:\n{tail}", f"dvc repro {stage}")
     return StepFailed(f"dvc repro failed before any stage ran:\n{tail}", "dvc status")
 

@@ -16,6 +16,7 @@ from plantops.errors import ROOM, PlantopsError, Refused, SetupError, StepFailed
 from plantops.shelf import Shelf
 from plantops.store import Store
 from plantops.tracking import Tracker
+from plantops.training import check_params
 from plantops.views import show
 
 _STARTING_S = 5.0
@@ -50,8 +51,10 @@ def run(config: Config, options: steps.Options, console: Console, trigger: str =
             _nothing(todo, state, backend, console)
             share.share(config, state, console)
             return Outcome("nothing")
-        if not options.skip_dvc and config.mlflow.required:
-            tracker.ping()
+        if not options.skip_dvc:
+            check_params(config.root)
+            if config.mlflow.required:
+                tracker.ping()
         if todo.only_serving and not options.force:
             options = replace(options, skip_dvc=True)
         if not (options.force or options.skip_dvc):

@@ -62,11 +62,12 @@ class Plan:
     def sentences(self) -> list[str]:
         """Why a run is due, or what is settled, in words."""
         said = [f"{one.file}: {one.what}" for one in self.changes]
-        if self.first:
+        if self.first and not self.owed:
             said = ["nothing has been run here yet", *said]
         if self.owed:
             last = self.owed[0]
-            said.append(f"owed: run {last.id} {last.state} on these inputs: {_first_line(last.error)}")
+            times = f" ({len(self.owed)} tries so far)" if len(self.owed) > 1 else ""
+            said.append(f"owed: run {last.id} {last.state} on these inputs{times}: {first_line(last.error)}")
         elif self.refused and self.settled:
             said.append(f"settled: the gate refused these inputs in run {self.settled.id}; a change starts the next")
         elif not self.due and self.undeployed:
@@ -152,5 +153,6 @@ def _baseline(settled: Run, store: Store) -> dict[str, Any]:
     return {**detect.given(settled.left_behind or {}), **detect.own_files(last.left_behind or {})}
 
 
-def _first_line(text: str | None) -> str:
+def first_line(text: str | None) -> str:
+    """What an error says first, fit for the middle of a sentence."""
     return text.splitlines()[0].removesuffix("; its last lines:").removesuffix(":") if text else "no reason recorded"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from plantops import deploy, detect, lock, pipeline, plan, recall, scan, steps, store
+from plantops import deploy, detect, lock, pipeline, plan, recall, scan, steps, store, training
 from plantops import dvc as dvc_files
 from plantops import releases as shelf
 from plantops.config import PIPELINE, Config
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from plantops.doctor import Finding
     from plantops.pipeline import Outcome
 
+_SENTENCES = 6
 _DRAWN = " (drawn sample data: it knows nothing about real plants)"
 
 
@@ -35,8 +36,10 @@ def dry_run(config: Config, options: steps.Options, console: Console) -> None:
     if not wanted and not loose:
         console.say("nothing would run")
         return
-    if config.mlflow.required and not options.skip_dvc:
-        Tracker(config.root, config.mlflow).ping()
+    if not options.skip_dvc:
+        training.check_params(config.root)
+        if config.mlflow.required:
+            Tracker(config.root, config.mlflow).ping()
     everything = detect.stage_names(todo.inputs.get(PIPELINE))
     console.say(f"stages: {', '.join(everything if options.force else todo.stages) or 'none'}")
     for step in steps.steps(options):
@@ -104,9 +107,23 @@ def status(config: Config, console: Console, as_json: bool) -> None:
     console.say(f"going on    {lock.holder(config.state) or 'nothing'}")
     console.say(f"watch       {heartbeat.said(config.state)}")
     if last:
-        console.say(f"last run    {last.id} {last.state}" + (f": {last.error.splitlines()[0]}" if last.error else ""))
-    for sentence in todo.sentences():
+        console.say(f"last run    {last.id} {last.state}{_why(last, todo)}")
+    for sentence in _shortened(todo.sentences()):
         console.say(f"waiting     {sentence}")
+
+
+def _why(last: store.Run, todo: plan.Plan) -> str:
+    """Why the last run ended as it did, and where it is told in full; not what waits for the same reason anyway."""
+    said = f": {plan.first_line(last.error)}" if last.error and last.id not in [one.id for one in todo.owed] else ""
+    return f"{said} (less .plantops/logs/{last.id}.log)" if last.error else said
+
+
+def _shortened(sentences: list[str]) -> list[str]:
+    """The last ones say what is owed."""
+    left_out = len(sentences) - _SENTENCES
+    if left_out <= 1:
+        return sentences
+    return [*sentences[: _SENTENCES - 1], f"… and {left_out} more: plantops check", sentences[-1]]
 
 
 def _looked_at(config: Config, backend: deploy.Backend) -> tuple[deploy.Serving | None, str | None]:

@@ -17,7 +17,7 @@ from plantops.plan import Plan
 from plantops.shelf import Shelf
 from plantops.store import Release, Store, now
 from plantops.tracking import Tracker
-from plantops.views import show
+from plantops.views import recount, show
 
 
 @dataclass(frozen=True)
@@ -148,6 +148,7 @@ def judge(work: Work) -> str:
 def stage(work: Work) -> str:
     """The accepted model on the shelf as a release, and one version in the registry."""
     bundle = work.bundle()
+    recount(work.store, work.tracker)
     known = work.store.with_digest(bundle.digest)
     name = known.id if known else f"{work.git.short}-{bundle.digest[:12]}"
     version = known.version if known else None

@@ -17,7 +17,7 @@ from plantops.bundle import Bundle
 from plantops.config import CODE, LOCK, PARAMS, Config
 from plantops.console import Console
 from plantops.detect import flatten
-from plantops.errors import MOVED, PlantopsError, StepFailed
+from plantops.errors import MOVED, PlantopsError, SetupError, StepFailed
 from plantops.tracking import Tail, Tracker, Training
 
 _RACED_AT_MOST = 3
@@ -40,6 +40,17 @@ class Ran:
         said = [f"ran {', '.join(self.stages)}"] if self.stages else []
         said += [f"from DVC's cache: {', '.join(self.cached)}"] if self.cached else []
         return "; ".join(said) or "DVC found nothing to run"
+
+
+def check_params(root: Path) -> None:
+    """Raise SetupError naming what the stages would refuse in params.yaml; where none is ours, it may hold anything."""
+    if set(code.digests(dvc.pipeline(root)).values()) <= {code.FOREIGN}:
+        return
+    answer = process.capture(["python", "-m", "plantops.ml.check"], root)
+    if answer.status == 2:
+        raise SetupError(**json.loads(answer.out))
+    if not answer.ok:
+        raise SetupError(f"the stages cannot start:\n{answer.err.strip()}", "scripts/setup, or install plantops anew")
 
 
 def reproduce(config: Config, console: Console, tracker: Tracker, run: str, force: bool) -> Ran:

@@ -27,6 +27,23 @@ def show(config: Config, store: Store, tracker: Tracker) -> list[str]:
                 return said
 
 
+def recount(store: Store, tracker: Tracker) -> None:
+    """Have the store hold the version numbers of the registry that is there: it may have been removed, or be another.
+
+    Where MLflow is away nothing is changed.
+    """
+    try:
+        tracker.ping()
+        versions = tracker.versions()
+    except PlantopsError:
+        return
+    for one in store.releases():
+        version = versions.get(one.id, versions.get(one.digest))
+        if one.version != version:
+            store.set_version(one.id, version)
+            store.set_shown(_ALIASES, "")
+
+
 def _wanted(store: Store) -> tuple[str, int | None, int | None] | None:
     """(release in service, its version, the version before), or None before any release."""
     current, previous = store.in_service(), store.previous()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from api_client import until
 from bundle_factory import CLASSES, TinyModel, make_release
+from conftest import sh
 from containers.engine import docker
 from deploy.load import Load, of_tiny_models, real_photos
 from plantops.deploy.compose import Compose
@@ -55,6 +57,20 @@ def test_twenty_switches_under_load_lose_nothing(stack: Compose, releases: dict[
         assert load.seen(kind) == {"one", "two"}
     assert containers(stack) == ["running"]
     assert stack.agrees(releases["one"])
+
+
+def test_containers_of_another_project_with_the_same_name_are_not_ours(stack: Compose, tmp_path: Path) -> None:
+    file = tmp_path / "compose.yml"
+    sleeping = {"image": "haproxy:2.8.10", "entrypoint": ["sleep", "60"], "command": [], "init": True}
+    file.write_text(json.dumps({"services": {"haproxy": sleeping, "plant-disease-api": sleeping}}))
+    compose = ("docker", "compose", "-p", stack._config.project, "-f", file)
+    sh(*compose, "up", "-d", cwd=tmp_path)
+    try:
+        assert stack.serving() is None
+        assert stack.down() == []
+        assert containers(stack) == ["running"]
+    finally:
+        sh(*compose, "down", "-t", "1", cwd=tmp_path)
 
 
 def test_what_never_gets_healthy_is_told_with_its_last_words(stack: Compose, releases: dict[str, Path]) -> None:

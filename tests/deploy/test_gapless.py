@@ -91,6 +91,36 @@ def test_a_crash_makes_new_connections_wait(local: Local, releases: dict[str, Pa
 
 
 @pytest.mark.ci
+def test_a_worker_that_hangs_is_replaced_and_new_connections_wait(local: Local, releases: dict[str, Path]) -> None:
+    exchange(local, releases["one"])
+    before = get(local.public.port, "/health").json["pid"]
+    os.kill(before, signal.SIGSTOP)
+    after = get(local.public.port, "/health", timeout=90)
+    assert (after.status, after.json["release"]) == (200, "one")
+    assert after.json["pid"] != before
+    until(partial(ended, before), what="its end")
+    assert "no sign of life" in local._log.read_text()
+    assert local._status()["serving"]["status"] == "healthy"  # type: ignore[index]
+
+
+@pytest.mark.ci
+def test_a_worker_that_was_only_slow_answers_what_it_has(local: Local, releases: dict[str, Path]) -> None:
+    exchange(local, releases["one"])
+    before = get(local.public.port, "/health").json["pid"]
+    kept = http.client.HTTPConnection(HOST, local.public.port, timeout=90)
+    kept.request("GET", "/classes")
+    read(kept)
+    os.kill(before, signal.SIGSTOP)
+    kept.request("GET", "/health")
+    until(lambda: "replacing it" in local._log.read_text(), 60, "the supervisor noticing")
+    os.kill(before, signal.SIGCONT)
+    assert read(kept).json["pid"] == before
+    until(lambda: get(local.public.port, "/health").json["pid"] != before, 30, "another worker")
+    kept.close()
+    until(partial(ended, before), what="its end")
+
+
+@pytest.mark.ci
 def test_ten_switches_under_more_load_with_real_photos(local: Local, releases: dict[str, Path]) -> None:
     photos = real_photos(8)
     if not photos:

@@ -202,6 +202,29 @@ def test_a_moved_address_is_refused_while_the_old_one_serves(local: Local, relea
     with pytest.raises(SetupError, match=f"serves on 127.0.0.1:{local.public.port}") as raised:
         moved.preflight()
     assert "plantops down" in raised.value.hint
+    with pytest.raises(SetupError, match="serves on"):
+        moved.up(releases["one"])
+
+
+@pytest.mark.ci
+def test_what_another_project_answers_on_the_port_that_config_names_now_is_not_ours(
+    local: Local, releases: dict[str, Path], tmp_path: Path
+) -> None:
+    other = Local(tmp_path / "other", DeployConfig(port=free_port()), ServeConfig())
+    serve(local, releases["one"])
+    try:
+        serve(other, releases["two"])
+        moved = Local(local._folder.parents[1], other._deploy, ServeConfig())
+        now = moved.serving()
+        assert now is not None
+        assert (now.release, now.url) == ("one", local.url)
+        assert not moved.agrees(releases["one"])
+        assert not moved.agrees(releases["two"])
+        assert moved.down() == [f"the API on {local.url} (release one)"]
+        assert moved.serving() is None
+        assert get(other.public.port, "/health").json["release"] == "two"
+    finally:
+        other.down()
 
 
 @pytest.mark.ci

@@ -96,6 +96,7 @@ def raw_elsewhere(project: Path) -> None:
         (lambda p: (p / "dvc.yaml").write_text("stages: ["), "dvc.yaml is broken"),
         pytest.param(lambda p: (p / "dvc.yaml").write_text("stages:"), "it holds no stages", marks=pytest.mark.ci),
         (raw_elsewhere, "params.yaml has prepare.raw: data/raw/Elsewhere, and stage prepare_data"),
+        (lambda p: edit(p / "params.yaml", "\n  epochs: ", "\n  epoch: "), "params.yaml: unknown key `train.epoch`"),
         pytest.param(
             lambda p: edit(p / "params.yaml", f"raw: {RAW}", "raw: /photos"),
             "lies outside the project: /photos",

@@ -109,3 +109,16 @@ def test_what_answers_counts_more_than_a_production_that_a_kill_left_behind(proj
     assert json.loads((project / "models/production/release.json").read_text())["release"] == two
     with Store(project / ".plantops", readonly=True) as store:
         assert store.shown("backend") == "local"
+
+
+def test_where_mlruns_was_removed_no_release_keeps_a_number_that_another_gets(project: Path) -> None:
+    plantops("run", cwd=project)
+    shutil.rmtree(project / "mlruns")
+    assert "is not version 1 there: its records were removed" in plantops("doctor", cwd=project).stdout
+    plantops("run", "--force", cwd=project)
+    assert ([one for _, one in listed(project).values()], aliases(project)) == ([1], {"champion": 1})
+    shutil.rmtree(project / "mlruns")
+    edit(project / "params.yaml", "\nseed: 1", "\nseed: 2")
+    plantops("run", cwd=project)
+    assert ([one for _, one in listed(project).values()], aliases(project)) == ([1, None], {"champion": 1})
+    assert "is not version" not in plantops("doctor", cwd=project).stdout

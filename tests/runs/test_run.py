@@ -137,7 +137,13 @@ def test_failing_stage_shows_its_last_lines_and_is_owed(project: Path) -> None:
     assert failed.returncode == 1
     assert "stage train failed" in failed.stderr
     assert "almost there" in failed.stderr
+    assert "prepare_data" not in failed.stderr, "what other stages said is in the log"
     assert "owed: run" in plantops("check", cwd=project).stdout
+    plantops("run", cwd=project, check=False)
+    told = plantops("status", cwd=project).stdout
+    assert told.count("stage train failed") == 1, "neither a try nor its reason is told twice"
+    assert "on these inputs (2 tries so far): stage train failed\n" in told
+    assert "failed (less .plantops/logs/" in told
     edit(project / "dvc.yaml", "echo almost there; exit 3", "python cheap_stages.py train")
     assert "released" in plantops("run", cwd=project).stdout
 

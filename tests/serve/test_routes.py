@@ -96,8 +96,17 @@ def test_health_names_the_release(port: int) -> None:
     assert request(port, "HEAD", "/health").status == 200
 
 
+def test_docs_need_no_other_host(port: int) -> None:
+    page = get(port, "/docs")
+    assert page.status == 200
+    named = re.findall(r'(?:src|href)="([^"]+)"', page.body.decode())
+    assert len(named) == 3, "script, style, icon"
+    for one in named:
+        assert one.startswith("/")
+        assert len(get(port, one).body) > 1000
+
+
 def test_docs_show_the_form(port: int) -> None:
-    assert get(port, "/docs").status == 200
     assert get(port, "/").headers["location"] == "/docs"
     paths = get(port, "/openapi.json").json["paths"]
     body = paths["/predict"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]

@@ -1,4 +1,4 @@
-"""The workers that a supervisor keeps, and the orders that change their roles.
+"""The workers that a supervisor keeps, and the orders that change their roles. One that dies or hangs is replaced.
 
 *serving* has the traffic; *standing* had it and may get it back; *trial* has none yet; *draining* ones answer what
 they have and end. Whoever starts or switches must settle (or go back): when that process dies before, everything
@@ -24,6 +24,8 @@ _LONGEST_PAUSE_S = 10.0
 _SETTLED_S = 60.0
 _MOST_DRAINING = 6
 _STOP_S = 120.0
+_PULSE_S = 5.0
+_SILENT_S = 15.0
 
 
 class Crew:
@@ -175,6 +177,7 @@ class Crew:
         self._numbers += 1
         worker = await Worker.start(self._numbers, order, self.folder, self.public, self._log)
         self._in_background(self._mind(worker))
+        self._in_background(self._feel_pulse(worker))
         return worker
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
@@ -231,6 +234,31 @@ class Crew:
             await asyncio.sleep(_LONGEST_PAUSE_S)
             if self._role(fresh):
                 await fresh.stop()
+
+    async def _feel_pulse(self, worker: Worker) -> None:
+        """Ask a worker for a sign of life now and then; replace one that hangs."""
+        while worker.alive and not self.stopping.is_set():
+            await asyncio.sleep(_PULSE_S)
+            if self._role(worker) and not await worker.breathes(_SILENT_S):
+                self._say(f"worker {worker.number} gives no sign of life since {_SILENT_S:g} s: replacing it")
+                await self._replace(worker)
+
+    async def _replace(self, hung: Worker) -> None:
+        """New before old: connections wait in the kernel's queue, and one that was only slow answers what it has."""
+        async with self._lock:
+            if not self._role(hung) or self.stopping.is_set():
+                return
+            fresh = await self._spawn(hung.order)
+        healthy = await fresh.wait_loaded() == "healthy"
+        async with self._lock:
+            role = self._role(hung)
+            if not (role and healthy):
+                await fresh.stop()
+                return
+            setattr(self, role, fresh)
+            if role == "_serving":
+                await self._accept(fresh)
+            await self._let_go(hung)
 
     async def _accept(self, worker: Worker) -> None:
         try:

@@ -163,12 +163,13 @@ class Local:
         running = self._status()
         if running is None or running["serving"] is None:
             return None
-        return probe.serving(self.public)
+        # Where it listens: config.yaml may have come to name a port on which somebody else answers.
+        return probe.serving(reached(*running["address"]))
 
     def agrees(self, release: Path) -> bool:
-        """Whether this release answers."""
+        """Whether this release answers, where config.yaml has it."""
         now = self.serving()
-        return now is not None and now.status == "healthy" and now.release == release_of(release)
+        return now is not None and (now.status, now.url, now.release) == ("healthy", self.url, release_of(release))
 
     def up(self, release: Path) -> None:
         """Serve this release, unless it already does."""
@@ -192,7 +193,9 @@ class Local:
             process.wait_until(lambda: not process.alive(running["pid"]), patience, _POLL_S)
         if not daemon.stop(self._pid_file, patience) and running is None:
             return []
-        return [f"the API on {self.public.url}" + (f" (release {now.release})" if now and now.release else "")]
+        return [
+            f"the API on {now.url if now else self.url}" + (f" (release {now.release})" if now and now.release else "")
+        ]
 
     def watch(self, seconds: float) -> None:
         """Look at the public port for that long. Raises StepFailed when what it says or does is wrong."""

@@ -129,11 +129,16 @@ def serving(public: Address) -> Serving:
     try:
         said = health(public).json()
     except StepFailed as error:
-        return Serving(None, None, "starting", error.message, "", 0, public.url, None)
+        return silent(public, error.message)
     return Serving(
         said.get("release"), said.get("digest"), str(said.get("status")), said.get("reason") or said.get("detail"),
         str(said.get("since")), int(said.get("pid", 0)), public.url, said.get("sample_data"),
     )  # fmt: skip
+
+
+def silent(public: Address, why: str) -> Serving:
+    """What is there and does not answer yet."""
+    return Serving(None, None, "starting", why, "", 0, public.url, None)
 
 
 def watch(public: Address, seconds: float, alive: Callable[[], None] = lambda: None) -> None:

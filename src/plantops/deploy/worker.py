@@ -20,6 +20,7 @@ from plantops.deploy import unix
 _ANSWER_S = 5.0
 _STOP_S = 3.0
 _TAIL = 30
+_SIGN = "breathe"
 _LOG_LIMIT = 1_000_000
 
 
@@ -67,6 +68,7 @@ class Worker:
         self.began = time.monotonic()
         self.loaded = asyncio.Event()
         self.ended = asyncio.Event()
+        self._sign = asyncio.Event()
         self._answers: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
         self._writer: asyncio.StreamWriter | None = None
@@ -108,6 +110,18 @@ class Worker:
                 return answer
         except TimeoutError:
             raise WorkerGone(f"worker {self.number} did not answer `{word}` within {_ANSWER_S:g} s") from None
+
+    async def breathes(self, seconds: float) -> bool:
+        """Ask for a sign of life; whether it came within so many seconds. One that has ended does not hang."""
+        self._sign.clear()
+        if self.alive and self._writer is not None:
+            self._writer.write(_SIGN.encode() + b"\n")
+            waits = [asyncio.create_task(self._sign.wait()), asyncio.create_task(self.ended.wait())]
+            done, late = await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            for wait in late:
+                wait.cancel()
+            return bool(done)
+        return True
 
     async def wait_loaded(self) -> str:
         """``healthy``, ``failed`` or ``ended``, as soon as it is known."""
@@ -168,7 +182,9 @@ class Worker:
         with contextlib.suppress(ConnectionError):
             while line := await reader.readline():
                 message = json.loads(line)
-                if "did" in message:
+                if message.get("did") == _SIGN:
+                    self._sign.set()  # not among the answers: an order may be waiting for its own
+                elif "did" in message:
                     self._answers.put_nowait(message)
                 else:
                     self.status, self.reason = message["status"], message["reason"]

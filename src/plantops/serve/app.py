@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from fastapi import FastAPI, HTTPException, Query, Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse
+from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from plantops.photo import NotAPhoto
@@ -27,7 +28,7 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
 
 def make_app(service: Service) -> FastAPI:
     """The API over ``service``."""
-    app = FastAPI(title="plantops", description="Which disease has this leaf?", redoc_url=None)
+    app = FastAPIOffline(title="plantops", description="Which disease has this leaf?", redoc_url=None)
     app.add_exception_handler(Exception, _bug)
     _add_predictions(app, service)
     _add_descriptions(app, service)

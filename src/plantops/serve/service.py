@@ -110,6 +110,10 @@ class Service:
                 del photo  # what was decoded goes before the room does
         raise NotAPhoto(reason)  # not that error itself: its traceback would keep the picture
 
+    async def breathe(self) -> None:
+        """Return when a thread for photos is free: never, while all of them hang."""
+        await asyncio.get_running_loop().run_in_executor(self._pool, int)
+
     def health(self) -> Health:
         """What `/health` says."""
         health = Health(

@@ -37,8 +37,8 @@ class Releases(Database):
             ),
         )  # fmt: skip
 
-    def set_version(self, release: str, version: int) -> None:
-        """Record the registry version of a release."""
+    def set_version(self, release: str, version: int | None) -> None:
+        """Record the registry version of a release; None when it has none any more."""
         self._db.execute("UPDATE release SET version = ? WHERE id = ?", (version, release))
 
     def release(self, name: str) -> Release | None:

@@ -49,10 +49,9 @@ def aliases(client: Any, name: str) -> dict[str, int]:
 
 
 def versions(client: Any, name: str) -> dict[str, int]:
-    """Release to version; of two versions of one release the newer."""
-    found = client.search_model_versions(f"name = '{name}'")
-    known = {int(one.version): str(one.tags[RELEASE]) for one in found if RELEASE in one.tags}
-    return {known[version]: version for version in sorted(known)}
+    """Release, and digest of a bundle, to version; of two versions of one the newer."""
+    found = sorted(client.search_model_versions(f"name = '{name}'"), key=lambda one: int(one.version))
+    return {str(one.tags[tag]): int(one.version) for one in found for tag in (RELEASE, DIGEST) if tag in one.tags}
 
 
 def _ensure(client: Any, name: str) -> None:

@@ -146,7 +146,7 @@ class Tracker:
             return registry.aliases(client, self.config.model_name)
 
     def versions(self) -> dict[str, int]:
-        """Release to version, as the registry has them."""
+        """Release, and digest of a bundle, to version, as the registry has them."""
         with self._speaking() as client:
             return registry.versions(client, self.config.model_name)
 

@@ -225,9 +225,13 @@ class Compose:
 
     def serving(self) -> Serving | None:
         """What answers on the public port, as it says itself."""
-        if not self._containers(GATEWAY) and not self._containers(API):
+        gateways = self._containers(GATEWAY)
+        if not gateways and not self._containers(API):
             return None
-        return probe.serving(self.public)
+        running = [one.door for one in gateways if one.running]
+        if not running:
+            return probe.silent(self.public, "HAProxy is not running")
+        return probe.serving(reached(running[0].host, running[0].port))
 
     def agrees(self, release: Path) -> bool:
         """Whether one container of this release has the traffic, and everything beside it says so."""
@@ -287,7 +291,7 @@ class Compose:
         return image.tag(self._config, release_of(release))
 
     def _containers(self, service: str) -> list[Container]:
-        return engine.containers(self._engine, self._stack.name, service)
+        return engine.containers(self._engine, self._config.root, self._stack.name, service)
 
     def _container(self, trial: Trial) -> Container:
         found = engine.container(self._engine, trial.id)

@@ -77,12 +77,10 @@ def check(found: DockerClient, root: Path, name: str) -> None:
         free = shutil.disk_usage(place).free / 1e9
         if free < _MIN_FREE_GB:
             raise SetupError(f"{free:.1f} GB free in {place}, where Docker keeps its images", "docker system df")
-    ours = str((root / "docker").resolve())
     for one in found.containers.list(all=True, filters={"label": f"{_PROJECT}={name}"}, ignore_removed=True):
-        where = one.labels.get(_PLACE, ours)
-        if Path(where).resolve() != Path(ours):
+        if not _ours(one, root):
             raise SetupError(
-                f"a compose project named {name} runs from {where} already",
+                f"a compose project named {name} runs from {one.labels[_PLACE]} already",
                 "give this one another project: in config.yaml",
             )
 
@@ -97,12 +95,15 @@ def hint(found: DockerClient, otherwise: str) -> str:
     return _ROOTLESS if rootless(found.info()) else otherwise
 
 
-def containers(found: DockerClient, name: str, service: str) -> list[Container]:
-    """The containers of a service, oldest first, stopped ones included."""
+def containers(found: DockerClient, root: Path, name: str, service: str) -> list[Container]:
+    """The containers of a service of the project at ``root``, oldest first, stopped ones included.
+
+    Not those of another project that has the same name.
+    """
     labels = {"label": [f"{_PROJECT}={name}", f"{_SERVICE}={service}", "com.docker.compose.oneoff=False"]}
     with speaking():
         listed = found.containers.list(all=True, filters=labels, ignore_removed=True)
-    return [_container(one) for one in sorted(listed, key=lambda one: one.attrs["Created"])]
+    return [_container(one) for one in sorted(listed, key=lambda one: one.attrs["Created"]) if _ours(one, root)]
 
 
 def container(found: DockerClient, name: str) -> Container | None:
@@ -135,6 +136,11 @@ def remove(found: DockerClient, container: Container, patience: int) -> None:
             one.remove(force=True)
         except NotFound:
             return
+
+
+def _ours(one: Any, root: Path) -> bool:
+    ours = (root / "docker").resolve()
+    return Path(one.labels.get(_PLACE, ours)).resolve() == ours
 
 
 def _container(one: Any) -> Container:
