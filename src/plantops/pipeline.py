@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from contextlib import suppress
@@ -46,13 +47,14 @@ def run(config: Config, options: steps.Options, console: Console, trigger: str =
         where = git.state(config.root)  # with what was added just now
         code.write(config.root, dvc.pipeline(config.root))
         todo = due(config, state, backend)
-        if not (todo.due or todo.undeployed or options.force or options.skip_dvc):
+        overrules = bool(options.accept_anyway) and todo.refused
+        if not (todo.due or todo.undeployed or options.force or options.skip_dvc or overrules):
             _nothing(todo, state, backend, console)
             share.share(config, state, console)
             return Outcome("nothing")
         if not options.skip_dvc and config.mlflow.required:
             tracker.ping()
-        if todo.only_serving and not options.force:
+        if todo.only_serving and not (options.force or options.accept_anyway):
             options = replace(options, skip_dvc=True)
         if not (options.force or options.skip_dvc):
             bring.outputs(config, state, todo.inputs, console)
@@ -273,7 +275,7 @@ def _more_changes(config: Config, state: Store, backend: deploy.Backend, todo: p
         found += detect.changes({CODE: todo.inputs[CODE]}, fresh)
     if todo.refused and todo.settled:
         asked = todo.settled.options
-        if asked.get("gate") != asdict(config.gate):
+        if asked.get("gate") != json.loads(json.dumps(asdict(config.gate))):
             found.append(Change("config.yaml", "gate: the rules changed since the refusal"))
         if asked.get("champion", _champion(state)) != _champion(state):
             found.append(Change("releases", "another release is in service than at the refusal"))
