@@ -24,8 +24,8 @@ from plantops import gate
 from plantops.config import GateConfig
 from plantops.gate import Answer, Champion, Verdict
 
-SIZES = ("24/24", "60/60", "150/40", "300/60", "777/40", "777/104", "3000/400")
-FALLS = (-0.01, 0.0, 0.01, 0.02, 0.03, 0.05, 0.10)
+SIZES = ("24/24", "60/60", "150/40", "777/40", "777/104", "3000/400")
+FALLS = (-0.01, 0.0, 0.01, 0.02, 0.04, 0.06)
 ERRORS, CLASSES = 0.03, 17
 # Shares of what makes a photo hard: its group, its group for this model, the photo itself; chance makes the rest.
 GROUP, GROUP_AND_MODEL, PHOTO = 0.30, 0.15, 0.25

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -249,3 +251,9 @@ def test_a_model_that_loses_no_photo_is_never_refused_by_the_comparison(
 @given(photos=PHOTOS)
 def test_the_verdict_is_a_function_of_its_input(photos: list[tuple[str, str, str, int]]) -> None:
     assert compared(photos) == compared(photos)
+
+
+def test_the_room_is_cheap_to_import() -> None:
+    """`plantops check` may pass by here; NumPy is wanted only where a model is judged."""
+    script = "import sys, plantops.judgement; assert 'numpy' not in sys.modules"
+    subprocess.run([sys.executable, "-c", script], check=True)

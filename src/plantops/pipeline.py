@@ -47,8 +47,7 @@ def run(config: Config, options: steps.Options, console: Console, trigger: str =
         where = git.state(config.root)  # with what was added just now
         code.write(config.root, dvc.pipeline(config.root))
         todo = due(config, state, backend)
-        overrules = bool(options.accept_anyway) and todo.refused
-        if not (todo.due or todo.undeployed or options.force or options.skip_dvc or overrules):
+        if not wanted(todo, options):
             _nothing(todo, state, backend, console)
             share.share(config, state, console)
             return Outcome("nothing")
@@ -259,6 +258,12 @@ def check_loose(config: Config, found: list[scan.Loose]) -> None:
         f"photos that DVC does not know as they are:\n{listed}",
         "the command at each line's end, then plantops run (or data.untracked: add in config.yaml)",
     )
+
+
+def wanted(todo: plan.Plan, options: steps.Options) -> bool:
+    """Whether a run has something to do, for itself or because the user asks for it."""
+    overrules = bool(options.accept_anyway) and todo.refused
+    return todo.due or bool(todo.undeployed) or options.force or options.skip_dvc or overrules
 
 
 def due(config: Config, state: Store, backend: deploy.Backend) -> plan.Plan:

@@ -33,8 +33,7 @@ def dry_run(config: Config, options: steps.Options, console: Console) -> None:
         console.say(one)
     if not options.skip_dvc:
         pipeline.check_loose(config, loose)
-    wanted = todo.due or bool(todo.undeployed) or options.force or options.skip_dvc
-    if not wanted and not loose:
+    if not pipeline.wanted(todo, options) and not loose:
         console.say("nothing would run")
         return
     if config.mlflow.required and not options.skip_dvc:

@@ -59,7 +59,7 @@ def _heard(config: Config, shelf: Shelf, bundle: Bundle, rival: Release | None, 
         except (BadBundle, StepFailed) as error:
             said = f"{rival.id} could not be asked: {error}"
             if not force:  # a model that was not compared is not let through
-                raise StepFailed(f"the release in service, {said}", "plantops run, or --force to go without") from None
+                raise StepFailed(said, "plantops run, or plantops run --force to go without it") from None
             more.append(Finding("against the release in service", NOT_JUDGED, said))
     folder = shelf.release(champion.release) if champion and champion.answers else None
     known = facts(config, bundle, folder)
