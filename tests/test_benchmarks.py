@@ -12,11 +12,19 @@ from conftest import ROOT, sh
 FOLDER = ROOT / "benchmarks"
 
 
-@pytest.mark.parametrize("name", ["check", "image", "nochange", "overhead", "watch"])
+@pytest.mark.parametrize("name", ["check", "gate", "image", "nochange", "overhead", "watch"])
 def test_each_says_what_it_measures(name: str, tmp_path: Path) -> None:
     said = sh(sys.executable, FOLDER / f"{name}.py", "--help", cwd=tmp_path).stdout
     assert "Aim" in said
     assert "--rounds" in said
+
+
+def test_the_gates_errors_are_counted(tmp_path: Path) -> None:
+    options = ["--rounds", "20", "--sizes", "150/150", "--falls", "0", "0.3", "--jobs", "1"]
+    said = sh(sys.executable, FOLDER / "gate.py", *options, cwd=tmp_path).stdout
+    alike, worse = (line.strip("| ").split(" | ") for line in said.splitlines()[-2:])
+    assert alike[:2] == ["150/150", "+0.00"]
+    assert worse[2:] == ["0.0%", "0.0%", "100.0%", "0.0%"]
 
 
 @pytest.mark.ci

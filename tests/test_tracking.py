@@ -592,6 +592,42 @@ def test_a_release_whose_training_is_logged_is_registered_later(optional, projec
     assert (released.run_id, released.version) == (run_id, 1)
 
 
+VERDICT = {
+    "outcome": "refused",
+    "against": "release-0",
+    "accepted_anyway": {"user": "ana", "reason": "a trial", "at": "now"},
+    "findings": [{"rule": "accuracy", "state": "failed", "sentence": "accuracy is below"}],
+}
+
+
+def assert_judged(tracker, run_id):
+    client = client_of(tracker)
+    tags = client.get_run(run_id).data.tags
+    assert (tags["plantops.gate"], tags["plantops.gate.against"]) == ("refused", "release-0")
+    assert (tags["plantops.gate.reasons"], tags["plantops.gate.anyway"]) == ("accuracy is below", "ana: a trial")
+    assert json.loads(Path(client.download_artifacts(run_id, "gate/verdict.json")).read_text()) == VERDICT
+
+
+def test_a_verdict_is_an_artifact_and_short_tags(tracker, project):
+    run_id = tracker.record(make_training(project), None)
+    tracker.judged(run_id, "d" * 64, {**VERDICT, "outcome": "accepted", "accepted_anyway": None, "findings": []})
+    assert client_of(tracker).get_run(run_id).data.tags["plantops.gate"] == "accepted"
+    tracker.judged(run_id, "d" * 64, VERDICT)
+    assert_judged(tracker, run_id)
+
+
+def test_a_verdict_waits_with_its_training(optional, project):
+    training = make_training(project)
+    digest = Bundle.load(training.bundle).digest
+    with blocked(project):
+        optional.record(training, None)
+        optional.judged(None, digest, VERDICT)
+    trained, told = optional.replay()
+    assert (trained.run_id, told.digest, told.problem) == (told.run_id, digest, "")
+    assert_judged(optional, told.run_id)
+    assert list(optional.replay()) == []
+
+
 def test_aliases_set_meanwhile_are_not_undone_by_the_spool(optional, project):
     version = optional.register(optional.record(make_training(project), None), "release-1")
     with blocked(project):

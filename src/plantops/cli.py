@@ -15,7 +15,7 @@ from typer.core import TyperCommand, TyperGroup, TyperOption
 from plantops import __version__
 from plantops.config import MIN_INTERVAL_S, Config, find_root, load
 from plantops.console import Console
-from plantops.errors import CHANGES_WAITING, SetupError
+from plantops.errors import CHANGES_WAITING, Refused, SetupError
 
 
 class _Option(TyperOption):
@@ -97,6 +97,9 @@ def run(
     skip_dvc: Annotated[bool, typer.Option("--skip-dvc", help="No training: deploy what was accepted.")] = False,
     skip_docker: Annotated[bool, typer.Option("--skip-docker", help="Build no image.")] = False,
     skip_deploy: Annotated[bool, typer.Option("--skip-deploy", help="Train and judge only.")] = False,
+    accept_anyway: Annotated[
+        str | None, typer.Option("--accept-anyway", metavar="REASON", help="Release what the gate does not accept.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run, and change nothing.")] = False,
     config: ConfigFile = None,
 ) -> None:
@@ -104,8 +107,11 @@ def run(
     from plantops import pipeline, report
     from plantops.steps import Options
 
+    if accept_anyway is not None and (skip_dvc or not accept_anyway.strip()):
+        why = "--skip-dvc leaves the gate out" if skip_dvc else "it wants a reason"
+        raise SetupError(f"--accept-anyway: {why}", 'plantops run --accept-anyway "why"')
     settings, console = _config(config), Console()
-    options = Options(force, skip_dvc, skip_docker, skip_deploy)
+    options = Options(force, skip_dvc, skip_docker, skip_deploy, (accept_anyway or "").strip())
     if dry_run:
         report.dry_run(settings, options, console)
         return
@@ -207,6 +213,23 @@ def releases(as_json: Json = False, config: ConfigFile = None) -> None:
     from plantops import report
 
     report.releases(_config(config), Console(), as_json)
+
+
+@command()
+def gate(
+    against: Annotated[str | None, typer.Option(metavar="RELEASE", help="Not the release in service.")] = None,
+    as_json: Json = False,
+    config: ConfigFile = None,
+) -> None:
+    """Judge the newest candidate, and change nothing. Exit with 4 when it is not accepted."""
+    from plantops import judgement, recall, report
+
+    settings = _config(config)
+    with recall.look(settings) as store:
+        verdict = judgement.alone(settings, store, against)
+    report.verdict(verdict, Console(), as_json)
+    if not verdict.accepted:
+        raise typer.Exit(Refused.code)
 
 
 @command()

@@ -37,14 +37,24 @@ class MlflowConfig:
 
 @dataclass(frozen=True)
 class GateConfig:
-    """What a model must reach: shares in 0..1, supports in photos."""
+    """What a model must reach: shares in 0..1, supports in photos. A ceiling or floor for the field of 0 is none."""
 
     min_accuracy: float = 0.70
     min_macro_f1: float = 0.65
     min_recall: float = 0.30
     min_support: int = 10
-    max_fall: float = 0.02
+    max_fall: float = 0.04
     min_compared: int = 30
+    confidence: float = 0.95
+    not_enough: Literal["accept", "refuse"] = "accept"
+    max_recall_fall: float = 0.10
+    critical: tuple[str, ...] = ()
+    max_ece: float = 0.15
+    max_model_mb: float = 500
+    max_latency_ms: float = 500
+    max_slowdown: float = 3
+    field_min_accuracy: float = 0
+    field_min_macro_f1: float = 0
 
 
 @dataclass(frozen=True)
@@ -210,11 +220,20 @@ class _Bad(ValueError):
     pass
 
 
+_SHARES = (
+    "min_accuracy", "min_macro_f1", "min_recall", "max_fall", "max_recall_fall", "max_ece", "field_min_accuracy",
+    "field_min_macro_f1",
+)  # fmt: skip
+
+
 def _check(config: Config, name: str) -> None:
-    shares = {f"gate.{one}": getattr(config.gate, one) for one in ("min_accuracy", "min_macro_f1", "min_recall")}
+    shares = {f"gate.{one}": getattr(config.gate, one) for one in _SHARES}
     for key, value in shares.items():
         if not 0 <= value <= 1:
             raise SetupError(f"{name}: {key} must lie between 0 and 1, not {value}", f"mend it in {name}")
+    if not 0.5 <= config.gate.confidence < 1:
+        said = f"gate.confidence must lie between 0.5 and 1, not {config.gate.confidence}"
+        raise SetupError(f"{name}: {said}", f"mend it in {name}")
     ports = {
         "deploy.port": config.deploy.port,
         "mlflow.ui_port": config.mlflow.ui_port,
@@ -256,6 +275,10 @@ def _value(hint: Any, value: Any, path: str) -> Any:
         if value not in get_args(hint):
             raise _Bad(f"{path} must be one of {', '.join(map(repr, get_args(hint)))}, not {value!r}")
         return value
+    if get_origin(hint) is tuple:
+        if not isinstance(value, list):
+            raise _Bad(f"{path} must be a list, as [a, b], not {value!r}")
+        return tuple(_value(get_args(hint)[0], one, f"{path}[{place}]") for place, one in enumerate(value))
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):

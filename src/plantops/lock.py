@@ -60,7 +60,7 @@ def _sign(file: TextIO, path: Path) -> None:
 
 def _unusable(path: Path, error: OSError) -> SetupError:
     folder = path.parent
-    mend = f"sudo chown -R {_user()} '{folder}'" if isinstance(error, PermissionError) else f"df -h '{folder}'"
+    mend = f"sudo chown -R {user()} '{folder}'" if isinstance(error, PermissionError) else f"df -h '{folder}'"
     return SetupError(f"{path} cannot be used: {error.strerror}", mend)
 
 
@@ -92,14 +92,15 @@ def holder(folder: Path) -> str:
 def _myself() -> dict[str, Any]:
     return {
         "pid": os.getpid(),
-        "user": _user(),
+        "user": user(),
         "host": platform.node(),
         "since": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": " ".join(["plantops", *sys.argv[1:]]),
     }
 
 
-def _user() -> str:
+def user() -> str:
+    """Who we are, by name where there is one."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a uid without a name, as in containers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from contextlib import suppress
@@ -47,7 +48,7 @@ def run(config: Config, options: steps.Options, console: Console, trigger: str =
         where = git.state(config.root)  # with what was added just now
         code.write(config.root, dvc.pipeline(config.root))
         todo = due(config, state, backend)
-        if not (todo.due or todo.undeployed or options.force or options.skip_dvc):
+        if not wanted(todo, options):
             _nothing(todo, state, backend, console)
             share.share(config, state, console)
             return Outcome("nothing")
@@ -55,7 +56,7 @@ def run(config: Config, options: steps.Options, console: Console, trigger: str =
             check_params(config.root)
             if config.mlflow.required:
                 tracker.ping()
-        if todo.only_serving and not options.force:
+        if todo.only_serving and not (options.force or options.accept_anyway):
             options = replace(options, skip_dvc=True)
         if not (options.force or options.skip_dvc):
             bring.outputs(config, state, todo.inputs, console)
@@ -262,6 +263,12 @@ def check_loose(config: Config, found: list[scan.Loose]) -> None:
     )
 
 
+def wanted(todo: plan.Plan, options: steps.Options) -> bool:
+    """Whether a run has something to do, for itself or because the user asks for it."""
+    overrules = bool(options.accept_anyway) and todo.refused
+    return todo.due or bool(todo.undeployed) or options.force or options.skip_dvc or overrules
+
+
 def due(config: Config, state: Store, backend: deploy.Backend) -> plan.Plan:
     """What a run has to do."""
     todo = plan.make(config.root, state)
@@ -276,7 +283,7 @@ def _more_changes(config: Config, state: Store, backend: deploy.Backend, todo: p
         found += detect.changes({CODE: todo.inputs[CODE]}, fresh)
     if todo.refused and todo.settled:
         asked = todo.settled.options
-        if asked.get("gate") != asdict(config.gate):
+        if asked.get("gate") != json.loads(json.dumps(asdict(config.gate))):
             found.append(Change("config.yaml", "gate: the rules changed since the refusal"))
         if asked.get("champion", _champion(state)) != _champion(state):
             found.append(Change("releases", "another release is in service than at the refusal"))

@@ -26,16 +26,26 @@ _MLFLOW_START_S = 60.0
 
 @dataclass(frozen=True)
 class Listed:
-    """A release as the list shows it: ``state`` is in service, previous, withdrawn, perhaps withdrawn, or empty."""
+    """A release as the list shows it: ``state`` is in service, previous, withdrawn, perhaps withdrawn, or empty.
+
+    ``anyway``: user, reason and time, where a person released what the gate had not accepted.
+    """
 
     release: Release
     state: str
     there: bool
     image: bool | None
+    anyway: dict[str, str] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for ``--json``."""
-        return {**self.release.__dict__, "state": self.state, "there": self.there, "image": self.image}
+        return {
+            **self.release.__dict__,
+            "state": self.state,
+            "there": self.there,
+            "image": self.image,
+            "accepted_anyway": self.anyway,
+        }
 
 
 def listed(config: Config, store: Store) -> list[Listed]:
@@ -50,9 +60,12 @@ def listed(config: Config, store: Store) -> list[Listed]:
         return None if built is None else name in built
 
     return [
-        Listed(one, _state(one, current, previous), shelf.release(one.id).is_dir(), image(one.id))
+        Listed(
+            one, _state(one, current, previous), shelf.release(one.id).is_dir(), image(one.id),
+            shelf.accepted_anyway(one.id),
+        )
         for one in store.releases()
-    ]
+    ]  # fmt: skip
 
 
 def roll_back(config: Config, console: Console, name: str | None) -> Release:

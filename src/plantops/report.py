@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from plantops import deploy, detect, lock, pipeline, plan, recall, scan, steps, store, training
+from plantops import deploy, detect, gate, lock, pipeline, plan, recall, scan, steps, store, training
 from plantops import dvc as dvc_files
 from plantops import releases as shelf
 from plantops.config import PIPELINE, Config
 from plantops.console import Console
 from plantops.errors import PlantopsError, SetupError
+from plantops.shelf import Shelf
 from plantops.tracking import Tracker
 from plantops.watch import heartbeat
 
@@ -32,8 +34,7 @@ def dry_run(config: Config, options: steps.Options, console: Console) -> None:
         console.say(one)
     if not options.skip_dvc:
         pipeline.check_loose(config, loose)
-    wanted = todo.due or bool(todo.undeployed) or options.force or options.skip_dvc
-    if not wanted and not loose:
+    if not pipeline.wanted(todo, options) and not loose:
         console.say("nothing would run")
         return
     if not options.skip_dvc:
@@ -72,6 +73,18 @@ def summary(config: Config, outcome: Outcome, console: Console) -> None:
     console.log_to(None)
 
 
+def verdict(verdict: gate.Verdict, console: Console, as_json: bool) -> None:
+    """All findings of the gate, and what follows."""
+    if as_json:
+        console.json(verdict.to_dict())
+        return
+    colours = {gate.PASSED: "green", gate.FAILED: "red", gate.NOT_ENOUGH: "yellow", gate.NOT_JUDGED: "grey"}
+    for one in verdict.findings:
+        console.say(f"{console.paint(f'{one.state:<19}', colours[one.state])}  {one.sentence}")
+    then = "a run would release it" if verdict.accepted else "a run would not release it"
+    console.say(f"{verdict.outcome}: {then}", "green" if verdict.accepted else "red")
+
+
 def rolled_back(target: store.Release, named: bool, console: Console) -> None:
     """What is in service after a rollback; plainly so where nobody asked for a model of drawn leaves."""
     console.say(f"{target.id} is in service{_DRAWN if target.sample_data else ''}", "green")
@@ -86,10 +99,11 @@ def status(config: Config, console: Console, as_json: bool) -> None:
         current, previous = state.in_service(), state.previous()
     backend = deploy.get(config)
     running, page = _looked_at(config, backend)
+    anyway = Shelf(config.models).accepted_anyway(current.id) if current else None
     if as_json:
         console.json(
             {
-                "in_service": current.__dict__ if current else None,
+                "in_service": {**current.__dict__, "accepted_anyway": anyway} if current else None,
                 "previous": previous.id if previous else None,
                 "answering": running.__dict__ if running else None,
                 "mlflow": page,
@@ -102,6 +116,8 @@ def status(config: Config, console: Console, as_json: bool) -> None:
         return
     drawn = " (drawn sample data)" if current and current.sample_data else ""
     console.say(f"in service  {current.id + drawn if current else 'nothing yet: plantops run'}")
+    if anyway:
+        console.say(f"            {_anyway(anyway)}", "yellow")
     console.say(f"answering   {_answering(running) if current else 'no'}")
     console.say(f"mlflow      {page or 'not running: plantops up'}")
     console.say(f"going on    {lock.holder(config.state) or 'nothing'}")
@@ -124,6 +140,10 @@ def _shortened(sentences: list[str]) -> list[str]:
     if left_out <= 1:
         return sentences
     return [*sentences[: _SENTENCES - 1], f"… and {left_out} more: plantops check", sentences[-1]]
+
+
+def _anyway(one: Mapping[str, str]) -> str:
+    return f"accepted anyway by {one['user']}: {one['reason']}"
 
 
 def _looked_at(config: Config, backend: deploy.Backend) -> tuple[deploy.Serving | None, str | None]:
@@ -159,6 +179,7 @@ def releases(config: Config, console: Console, as_json: bool) -> None:
         version = f"version {one.release.version}" if one.release.version else "no version"
         notes = [one.state, "drawn sample data" if one.release.sample_data else "", "" if one.there else "bundle gone"]
         notes.append("no image" if one.image is False else "")
+        notes.append(_anyway(one.anyway) if one.anyway else "")
         text = f"{one.release.id:<30} {one.release.created[:16].replace('T', ' ')}  {version:<11} "
         console.say(
             (text + ", ".join(note for note in notes if note)).rstrip(), "green" if one.state == "in service" else ""

@@ -37,6 +37,12 @@ class Shelf:
         """Where a release lies."""
         return self.releases / name
 
+    def accepted_anyway(self, name: str) -> dict[str, str] | None:
+        """Who released it although the gate did not accept it, why, and when; None where nobody had to."""
+        verdict = _read_json(self.release(name) / RELEASE_FILE).get("verdict") or {}
+        found: dict[str, str] | None = verdict.get("accepted_anyway")
+        return found
+
     def records(self) -> list[tuple[dict[str, Any], dict[str, Any]]]:
         """What release.json and lineage.json of each release say, in the order they were made.
 

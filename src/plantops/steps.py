@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from plantops import artifacts, code, deploy, detect, dvc, gate, git, judgement, lineage, plan, training
+from plantops import artifacts, code, deploy, detect, dvc, gate, git, judgement, lineage, lock, plan, training
 from plantops.bundle import BadBundle, Bundle
 from plantops.config import LOCK, Config
 from plantops.console import Console
@@ -28,6 +28,7 @@ class Options:
     skip_dvc: bool = False
     skip_docker: bool = False
     skip_deploy: bool = False
+    accept_anyway: str = ""
 
 
 class Skipped(str):
@@ -128,21 +129,33 @@ def judge(work: Work) -> str:
     """The floors, and the release in service on photos that neither learned from."""
     bundle = work.bundle()
     verdict = judgement.verdict(work.config, work.store, work.shelf, bundle, work.options.force)
+    if not verdict.accepted and work.options.accept_anyway and not verdict.binding:
+        verdict = replace(verdict, overruled=gate.Overruled(lock.user(), work.options.accept_anyway, now()))
     work.verdict = verdict
+    work.tracker.judged(work.mlflow_run, bundle.digest, verdict.to_dict())
     work.wandered = judgement.wandered(work.config, work.store, work.shelf)
     for way, count in sorted(Counter(work.wandered.values()).items()):
         work.console.say(f"    {count} photos went from {way} since the release in service (in lineage.json)", "grey")
     for sentence in verdict.unjudged:
         work.console.say(f"    {sentence}", "grey")
+    reasons = "\n".join(f"    {reason}" for reason in verdict.reasons)
     if not verdict.accepted:
-        kept = work.shelf.refuse(work.run, verdict.to_dict())
-        reasons = "\n".join(f"    {reason}" for reason in verdict.reasons or ["no rule could be judged"])
-        where = kept.relative_to(work.config.root)
-        raise Refused(
-            f"the gate did not accept the model; what was in service stays:\n{reasons}",
-            f"look at {where}/, change data or params.yaml (or gate: in config.yaml), then plantops run",
-        )
+        raise _refused(work, verdict, reasons)
+    if verdict.overruled:
+        work.console.say(f"    accepted anyway by {verdict.overruled.user}, although:\n{reasons}", "yellow")
     return judgement.summary(verdict)
+
+
+def _refused(work: Work, verdict: gate.Verdict, reasons: str) -> Refused:
+    """Keep the candidate with the verdict; the error says why, and what may be done."""
+    where = work.shelf.refuse(work.run, verdict.to_dict()).relative_to(work.config.root)
+    why = "cannot accept the model" if verdict.binding else "did not accept the model"
+    more = "" if verdict.binding else '; plantops run --accept-anyway "why" releases it on your word'
+    return Refused(
+        f"the gate {why}{'' if verdict.outcome == gate.REFUSED else f' ({verdict.outcome})'}; "
+        f"what was in service stays:\n{reasons}",
+        f"look at {where}/, change data or params.yaml (or gate: in config.yaml), then plantops run{more}",
+    )
 
 
 def stage(work: Work) -> str:

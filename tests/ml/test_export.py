@@ -152,6 +152,37 @@ def test_compare_uses_the_preprocessing_of_the_bundle(trained: Path, bundle: Bun
     assert float(rows(tmp_path / "out.csv")[0]["confidence"]) == pytest.approx(expected, abs=1e-5)
 
 
+def test_compare_answers_with_the_given_classes_alone(trained: Path, bundle: Bundle, tmp_path: Path) -> None:
+    expected = rows(trained / "models/evaluation/predictions.csv")
+    wanted = bundle.manifest.classes[1:]
+    (tmp_path / "classes").write_bytes(b"\0".join(name.encode(errors="surrogateescape") for name in wanted))
+    (tmp_path / "only").write_bytes(b"\0".join(os.fsencode(row["path"]) for row in expected))
+    command = [
+        sys.executable,
+        "-m",
+        "plantops.ml.compare",
+        "--bundle",
+        bundle.path,
+        "--index",
+        "data/prepared/index.csv",
+    ]
+    command += ["--raw", "raw", "--only", tmp_path / "only", "--out", tmp_path / "out.csv"]
+    sh(*command, "--classes", tmp_path / "classes", cwd=trained)
+    for one, other in zip(rows(tmp_path / "out.csv"), expected, strict=True):
+        assert one["predicted"] == max(wanted, key=lambda name: float(other[f"p:{name}"]))
+    (tmp_path / "classes").write_text("no such class")
+    assert "names no class" in sh(*command, "--classes", tmp_path / "classes", cwd=trained, check=False).stdout
+
+
+def test_latency_is_measured_in_turn(bundle: Bundle, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "plantops.ml.latency", "--out", tmp_path / "out.json"]
+    sh(*command, bundle.path, bundle.path, cwd=tmp_path)
+    one, other = json.loads((tmp_path / "out.json").read_text())["ms"]
+    assert 0 < one < 1000
+    assert one / other == pytest.approx(1, abs=0.9)
+    assert "manifest.json is missing" in sh(*command, tmp_path, cwd=tmp_path, check=False).stdout
+
+
 def test_compare_refuses_what_it_does_not_know(trained: Path, tmp_path: Path) -> None:
     said = ask(trained, trained / "models/candidate", ["no/such.jpg"], tmp_path / "out.csv", check=False)
     assert said.startswith("error: ")

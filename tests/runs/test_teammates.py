@@ -34,7 +34,7 @@ def team(ready: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tupl
     sh("dvc", "remote", "add", "-d", "store", base / "remote", cwd=here)
     edit(here / "config.yaml", 'remote: "" ', 'remote: "origin" ')
     edit(here / "config.yaml", "commit: false", "commit: true")
-    edit(here / "config.yaml", "max_fall: 0.02", "max_fall: 0.5")
+    edit(here / "config.yaml", "max_fall: 0.04", "max_fall: 0.5")
     for line in ("# and push", "# send"):
         edit(here / "config.yaml", f"push: false                  {line}", f"push: true {line}")
     sh("git", "commit", "-qam", "Work together", cwd=here)

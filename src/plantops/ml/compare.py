@@ -1,8 +1,10 @@
 """How a bundle answers given photos, so that a champion and a candidate are judged on the same ones.
 
     python -m plantops.ml.compare --bundle DIR --index data/prepared/index.csv --raw DIR --only LIST --out OUT.csv
+        [--classes LIST]
 
 ``--only`` is a file of paths (relative to the raw folder, as in the index), each ended by a NUL byte or divided by one.
+``--classes``, written alike, names the classes that may be answered (default: all that the bundle knows).
 ``--out`` gets what :mod:`plantops.ml.predictions` describes.
 """
 
@@ -36,23 +38,39 @@ def main() -> None:
     manifest = bundle.manifest
     pixels = _pixels(prepared, photos, manifest.preprocessing, given.raw)
     found = answers(bundle.model, pixels, manifest.preprocessing, manifest.temperature)
-    predictions.write(given.out, photos, manifest.classes, found)
+    may = _places(manifest.classes, given.classes)
+    shares = found[:, may] / np.maximum(found[:, may].sum(1, keepdims=True), 1e-300)
+    predictions.write(given.out, photos, [manifest.classes[one] for one in may], shares)
 
 
 def chosen(prepared: Prepared, only: Path) -> list[Photo]:
     """The photos that ``only`` lists, in its order. Raises StepFailed when one was not prepared, or none is listed."""
     known = {photo.path: photo for photo in prepared.photos}
-    paths = [path.decode(errors="surrogateescape") for path in only.read_bytes().split(b"\0") if path]
+    paths = _listed(only)
     missing = [path for path in paths if path not in known]
     if missing or not paths:
         raise StepFailed(f"{only}: {plain(missing[0])} is not in the index" if missing else f"{only} lists no photo")
     return [known[path] for path in paths]
 
 
+def _places(classes: Sequence[str], may: Path | None) -> list[int]:
+    """Which of ``classes`` the file ``may`` names. Raises StepFailed when none is."""
+    wanted = set(classes if may is None else _listed(may))
+    found = [place for place, name in enumerate(classes) if name in wanted]
+    if not found:
+        raise StepFailed(f"{may} names no class of the model")
+    return found
+
+
+def _listed(path: Path) -> list[str]:
+    return [name.decode(errors="surrogateescape") for name in path.read_bytes().split(b"\0") if name]
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="plantops.ml.compare", description="Answers of a bundle on given photos.")
     for name in ("--bundle", "--index", "--raw", "--only", "--out"):
         parser.add_argument(name, type=Path, required=True)
+    parser.add_argument("--classes", type=Path)
     return parser.parse_args()
 
 

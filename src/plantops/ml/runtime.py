@@ -16,17 +16,23 @@ INPUT = "image"
 _BATCH = 64
 
 
-def answers(path: Path, pixels: NDArray[np.uint8], spec: Preprocessing, temperature: float) -> NDArray[np.float64]:
-    """Probabilities (n, classes) for uint8 (n, size, size, 3), by ONNX Runtime on the CPU."""
+def session(path: Path, threads: int = 0) -> onnxruntime.InferenceSession:
+    """A graph opened on the CPU, with as many threads (0: as many as cores)."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    options.intra_op_num_threads = threads
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def answers(path: Path, pixels: NDArray[np.uint8], spec: Preprocessing, temperature: float) -> NDArray[np.float64]:
+    """Probabilities (n, classes) for uint8 (n, size, size, 3), by ONNX Runtime on the CPU."""
+    opened = session(path)
     # A champion may come from other code than ours: its graph has one input, and its first output are the logits,
     # whatever their names.
-    name, logits = session.get_inputs()[0].name, session.get_outputs()[0].name
+    name, logits = opened.get_inputs()[0].name, opened.get_outputs()[0].name
     lookup = table(spec)
     found = []
     for start in range(0, len(pixels), _BATCH):
         batch = normalise(pixels[start : start + _BATCH], lookup)
-        found.append(session.run([logits], {name: batch})[0])
+        found.append(opened.run([logits], {name: batch})[0])
     return softmax(np.concatenate(found), temperature)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from plantops.bundle import Bundle
 
 KEY, RUN, ORIGIN = "plantops.train_key", "plantops.run", "plantops.origin"
+VERDICT = "plantops.gate"
 MODEL, DIGEST, FAILURE = "plantops.model", "plantops.bundle", "plantops.failure"
 _FILES = "plantops.files"
 _LONGEST_PARAM, _LONGEST_TAG, _LONGEST_DIGEST = 6000, 5000, 36
@@ -145,6 +146,22 @@ class Page:
                 if not (same_model and self.run.data.metrics.get(names[key]) == value)
             ],
         )
+
+
+def log_verdict(client: Any, run_id: str, verdict: Mapping[str, Any]) -> None:
+    """The gate's verdict in full as ``gate/verdict.json``, and what a list of runs may show of it as tags."""
+    from mlflow.entities import RunTag
+
+    failed = [one["sentence"] for one in verdict["findings"] if one["state"] == "failed"]
+    anyway = verdict.get("accepted_anyway")
+    tags = {
+        f"{VERDICT}": verdict["outcome"],
+        f"{VERDICT}.against": verdict.get("against") or "",
+        f"{VERDICT}.reasons": "\n".join(failed),
+        f"{VERDICT}.anyway": f"{anyway['user']}: {anyway['reason']}" if anyway else "",
+    }
+    client.log_text(run_id, json.dumps(verdict, indent=2, ensure_ascii=False), "gate/verdict.json")
+    client.log_batch(run_id, tags=[RunTag(key, value[:_LONGEST_TAG]) for key, value in tags.items()])
 
 
 def log_params(client: Any, run_id: str, params: Mapping[str, Any], known: Mapping[str, str]) -> None:

@@ -100,6 +100,20 @@ class Spool:
         """It is logged."""
         whole.vanish(self._entry(training))
 
+    def judged(self, digest: str, run_id: str | None, verdict: dict[str, Any]) -> None:
+        """Remember the latest verdict on a bundle; ``run_id`` None: its training waits as well."""
+        whole.write(self._verdict(digest), json.dumps({"run_id": run_id, "verdict": verdict}))
+
+    def verdicts(self) -> Iterator[tuple[str, str | None, dict[str, Any]]]:
+        """The verdicts that wait: digest of the bundle, MLflow run, verdict."""
+        for file in sorted(self.folder.glob("verdicts/[!.]*.json")):
+            values = json.loads(file.read_text())
+            yield file.stem, values["run_id"], values["verdict"]
+
+    def told(self, digest: str) -> None:
+        """The verdict on this bundle is logged."""
+        self._verdict(digest).unlink()
+
     def wish(self, wish: Wish) -> None:
         """Remember a release to register."""
         whole.write(self._wish(wish), json.dumps(asdict(wish)))
@@ -134,6 +148,9 @@ class Spool:
 
     def _wish(self, wish: Wish) -> Path:
         return self.folder / "releases" / f"{wish.release}.json"
+
+    def _verdict(self, digest: str) -> Path:
+        return self.folder / "verdicts" / f"{digest}.json"
 
     @property
     def _aliases(self) -> Path:

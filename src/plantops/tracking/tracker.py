@@ -16,7 +16,7 @@ from typing import Any
 
 from plantops.config import MlflowConfig
 from plantops.errors import PlantopsError, SetupError
-from plantops.tracking import reach, registry, runs
+from plantops.tracking import reach, record, registry, runs
 from plantops.tracking.ping import ping
 from plantops.tracking.reach import Away
 from plantops.tracking.record import KEY, ORIGIN, RUN, Page, log_epochs, log_params, source_tags
@@ -108,6 +108,22 @@ class Tracker:
             self._spool.keep(training, run_id)
             return None
 
+    def judged(self, run_id: str | None, digest: str, verdict: dict[str, Any]) -> None:
+        """Write the gate's verdict on the bundle with this digest into its run: a JSON artifact and short tags.
+
+        ``run_id`` None: the training waits in the spool, and the verdict with it, as where MLflow is away.
+        """
+        try:
+            if run_id is None:
+                raise Away("the training is not in MLflow yet", "plantops run")
+            self.ping()
+            with self._speaking() as client:
+                record.log_verdict(client, run_id, verdict)
+        except Away:
+            if self.config.required:
+                raise
+            self._spool.judged(digest, run_id, verdict)
+
     def register(self, run_id: str | None, release: str, digest: str = "") -> int | None:
         """The registered version for a release; one for each bundle digest, found again.
 
@@ -158,13 +174,19 @@ class Tracker:
         stays, and holds up nothing behind it. Call only while holding the run lock.
         """
         trainings, wishes, aliases = [*self._spool.trainings()], [*self._spool.wishes()], self._spool.wished_aliases()
-        if not (trainings or wishes or aliases):
+        verdicts = [*self._spool.verdicts()]
+        if not (trainings or wishes or aliases or verdicts):
             return
         self.ping()
         for training, run_id in trainings:
             yield (one := self._late(training.name, partial(self._replay_training, training, run_id)))
             if not one.problem:
                 self._spool.drop(training)
+        for digest, waiting, verdict in verdicts:
+            late = partial(self._replay_verdict, digest, waiting, verdict)
+            yield (one := self._late(f"the verdict on {digest[:12]}", late))
+            if not one.problem:
+                self._spool.told(digest)
         for wish in wishes:
             yield (one := self._late(wish.release, partial(self._replay_wish, wish)))
             if not one.problem:
@@ -274,6 +296,12 @@ class Tracker:
         from plantops.bundle import Bundle
 
         return Replayed(self._record(training, run_id), Bundle.load(training.bundle).digest, key=training.key)
+
+    def _replay_verdict(self, digest: str, run_id: str | None, verdict: dict[str, Any]) -> Replayed:
+        with self._speaking() as client:
+            run_id = run_id or runs.with_model(client, self._experiment(client), digest)
+            record.log_verdict(client, run_id, verdict)
+            return Replayed(run_id, digest)
 
     def _replay_wish(self, wish: Wish) -> Replayed:
         with self._speaking() as client:
