@@ -154,6 +154,7 @@ def test_what_mlflow_says_itself_holds_no_password(tmp_path: Path) -> None:
     assert "s3cret" not in str(caught.value)
 
 
+@pytest.mark.ci
 def test_doctor_claims_no_more_than_was_seen(project: Path) -> None:
     with serving(200) as server:
         text = (project / "config.yaml").read_text()

@@ -60,7 +60,9 @@ def _show(todo: plan.Plan, console: Console, as_json: bool) -> None:
         return
     for sentence in todo.sentences():
         console.say(sentence)
-    if todo.due:
+    if todo.broken:
+        console.say(f"would run: nothing before {', '.join(todo.broken)} is mended")
+    elif todo.due:
         console.say(f"would run: {', '.join(todo.stages) or 'no stage; the release is judged and deployed'}")
     if todo.loose is None:
         console.say(f"not looked at: {plan.NOT_LOOKED_AT}", "grey")

@@ -12,6 +12,7 @@ from typing import Any
 from plantops.config import CODE, LOCK, OWN_FILES, PARAMS, PIPELINE
 
 Inputs = dict[str, Any]
+UNREADABLE = "cannot be read as YAML"
 _AWAY = object()
 
 
@@ -92,7 +93,7 @@ def stage_names(pipeline: Any) -> list[str]:
 
 def _describe(file: str, old: Any, new: Any, inputs: Inputs) -> list[Change]:
     if isinstance(new, dict) and "unreadable" in new:
-        return [Change(file, "cannot be read as YAML", tuple(_stages(inputs.get(PIPELINE))))]
+        return [Change(file, UNREADABLE, tuple(_stages(inputs.get(PIPELINE))))]
     if file == PIPELINE:
         return _pipeline_changes(old, new)
     if file == LOCK:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from plantops import process
-from plantops.config import LOCK, PARAMS, PIPELINE
+from plantops.config import CODE, LOCK, PARAMS, PIPELINE
 from plantops.errors import SetupError, StepFailed
 
 SKIP = {".git", ".dvc", ".plantops", ".venv", "venv", "node_modules", "__pycache__", "mlruns"}
@@ -44,6 +44,8 @@ def pipeline(root: Path) -> Any:
 def params_files(pipeline: Any) -> list[str]:
     """The files with values that a parsed dvc.yaml names (``params``, ``vars``), sorted; params.yaml is always one."""
     names = {PARAMS, *_vars_files(pipeline)}
+    if isinstance(pipeline, dict) and "unreadable" in pipeline:
+        names.add(CODE)  # which it names, as long as nobody says otherwise
     stages = pipeline.get("stages") if isinstance(pipeline, dict) else None
     for stage in stages.values() if isinstance(stages, dict) else ():
         stage = stage.get("do", stage) if isinstance(stage, dict) else None

@@ -55,6 +55,11 @@ class Plan:
         return settled and bool(self.changes) and all(one.serves for one in self.changes)
 
     @property
+    def broken(self) -> list[str]:
+        """The files that have to be mended before a run can do anything."""
+        return [one.file for one in self.changes if one.what == detect.UNREADABLE]
+
+    @property
     def refused(self) -> bool:
         """Whether the gate refused these inputs: settled, not tried again by itself."""
         return self.settled is not None and self.settled.state == REFUSED and not self.changes

@@ -95,7 +95,8 @@ def rolled_back(target: store.Release, named: bool, console: Console) -> None:
 def status(config: Config, console: Console, as_json: bool) -> None:
     """What is in service, what is going on, and what waits."""
     with recall.look(config) as state:
-        todo, last = plan.make(config.root, state), state.last_run()
+        holder = lock.holder(config.state)
+        todo, last = plan.make(config.root, state, going_on=bool(holder)), state.last_run()
         current, previous = state.in_service(), state.previous()
     backend = deploy.get(config)
     running, page = _looked_at(config, backend)
@@ -107,7 +108,7 @@ def status(config: Config, console: Console, as_json: bool) -> None:
                 "previous": previous.id if previous else None,
                 "answering": running.__dict__ if running else None,
                 "mlflow": page,
-                "going_on": lock.holder(config.state) or None,
+                "going_on": holder or None,
                 "watch": heartbeat.to_dict(config.state),
                 "last_run": _brief(last) if last else None,
                 "waiting": todo.to_dict(),
@@ -120,7 +121,7 @@ def status(config: Config, console: Console, as_json: bool) -> None:
         console.say(f"            {_anyway(anyway)}", "yellow")
     console.say(f"answering   {_answering(running) if current else 'no'}")
     console.say(f"mlflow      {page or 'not running: plantops up'}")
-    console.say(f"going on    {lock.holder(config.state) or 'nothing'}")
+    console.say(f"going on    {holder or 'nothing'}")
     console.say(f"watch       {heartbeat.said(config.state)}")
     if last:
         console.say(f"last run    {last.id} {last.state}{_why(last, todo)}")

@@ -243,6 +243,7 @@ def test_watch_notices_a_worker_that_crashed(local: Local, releases: dict[str, P
     os.waitpid(pid, 0)
 
 
+@pytest.mark.ci
 def test_a_killed_supervisor_leaves_nothing_on_the_port(local: Local, releases: dict[str, Path]) -> None:
     serve(local, releases["one"])
     running = local._status()

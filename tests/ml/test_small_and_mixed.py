@@ -67,6 +67,7 @@ def test_a_transformer_keeps_its_size(tmp_path: Path, monkeypatch: pytest.Monkey
     assert alike(without, with_)
 
 
+@pytest.mark.ci
 def test_mixed_precision_trains_and_keeps_whole_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, mixed = (run(tmp_path / one, monkeypatch, "resnet10t", 32, precision=one) for one in ("32", "bf16-mixed"))
     assert not alike(whole, mixed)

@@ -80,6 +80,7 @@ def test_the_checkpoint_is_lightnings_and_needs_no_pickle(trained: Path) -> None
     assert info["preprocessing"]["mean"] == [0.485, 0.456, 0.406]
 
 
+@pytest.mark.ci
 def test_the_same_seed_and_photos_give_the_same_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     short = {"epochs": 2}
     first, second = (run(tmp_path / name, monkeypatch, train=short) for name in "ab")

@@ -10,6 +10,8 @@ import sqlite3
 import sys
 from pathlib import Path
 
+import pytest
+
 from api_client import free_port
 from bundle_factory import make_release
 from conftest import plantops, sh
@@ -64,6 +66,7 @@ def test_a_new_project_is_well_and_nothing_is_left_behind(project: Path) -> None
     assert listing(project) == before
 
 
+@pytest.mark.ci
 def test_all_that_is_wrong_is_told_at_once(project: Path) -> None:
     pepper, potato, tomato = CLASSES
     leaves(project / RAW / "NewClass", (220, 220, 60), 3)
@@ -105,6 +108,7 @@ def test_without_a_commit_and_with_broken_files(project: Path) -> None:
     assert "golden photos missing" in wrong(found, "model")
 
 
+@pytest.mark.ci
 def test_a_damaged_memory_is_a_finding_and_the_rest_is_looked_at(project: Path) -> None:
     (project / ".plantops").mkdir()
     (project / ".plantops/state.db").write_text("no database at all, whatever its name says")
@@ -124,6 +128,7 @@ def test_a_damaged_memory_is_a_finding_and_the_rest_is_looked_at(project: Path) 
     assert [one["state"] for one in found["git"] + found["dvc"] + found["disk"]] == ["ok"] * 3
 
 
+@pytest.mark.ci
 def test_fix_mends_what_is_safe_to_mend_and_says_so(project: Path) -> None:
     release = released(project)
     facts = {"release": RELEASE, "digest": Bundle.load(release).digest, "created": now()}
@@ -142,6 +147,7 @@ def test_fix_mends_what_is_safe_to_mend_and_says_so(project: Path) -> None:
     assert plantops("doctor", "--fix", "--json", cwd=project).stderr == ""
 
 
+@pytest.mark.ci
 def test_what_no_one_foresaw_is_a_finding_too(project: Path) -> None:
     released(project)
     with sqlite3.connect(project / ".plantops/state.db") as database:

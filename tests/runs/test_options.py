@@ -29,6 +29,7 @@ def port(project: Path) -> int:
     return int(url(project).rpartition(":")[2])
 
 
+@pytest.mark.ci
 def test_another_config_file_is_the_one_that_counts(project: Path) -> None:
     """Its port, its MLflow; from a folder inside, by a relative path."""
     taken = free_port()

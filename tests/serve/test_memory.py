@@ -79,6 +79,7 @@ def bounded(worker: Callable[..., Running], release: Path) -> Running:
     return running
 
 
+@pytest.mark.ci
 def test_pictures_made_to_take_memory_take_no_more_than_the_bound(bounded: Running) -> None:
     before, resting = memory(bounded), memory(bounded, "VmRSS")
     made = bombs()
@@ -105,6 +106,7 @@ def test_the_defaults_fit_into_the_containers_memory() -> None:
     assert uploads + settings.max_decoding_bytes + model_and_server < 2 << 30
 
 
+@pytest.mark.ci
 def test_a_photo_is_held_once(worker: Callable[..., Running], release: Path) -> None:
     running = worker(release, "--max-upload-mb", "5")
     until(lambda: get(running.port, "/health").status == 200)
@@ -122,10 +124,10 @@ SEND = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: {KIND}\r\nTransfer-E
     ("head", "piece", "answered"),
     [
         (ASK, b"X: " + b"y" * 900 + b"\r\n", True),
-        (ASK + b"X: ", b"y" * 1_000, True),
+        pytest.param(ASK + b"X: ", b"y" * 1_000, True, marks=pytest.mark.ci),
         (b"GET /", b"y" * 1_000, True),
-        (ASK + b"\r\n" + ASK, b"X: y\r\n" * 100, True),
-        (SEND + b"0\r\n", b"X: " + b"y" * 900 + b"\r\n", False),
+        pytest.param(ASK + b"\r\n" + ASK, b"X: y\r\n" * 100, True, marks=pytest.mark.ci),
+        pytest.param(SEND + b"0\r\n", b"X: " + b"y" * 900 + b"\r\n", False, marks=pytest.mark.ci),
     ],
     ids=["headers", "value", "url", "second request", "trailer"],
 )
