@@ -113,17 +113,17 @@ def up(config: Config, console: Console) -> None:
             console.say(
                 f"API         {backend.url}  ({current.id}{', drawn sample data' if current.sample_data else ''})"
             )
-        pages, failed = _opened(backend)
+        pages, failed = _opened(backend, console)
     for name, url in {"mlflow": pages.get("mlflow") or _mlflow_up(config), **pages}.items():
         console.say(f"{TITLES[name]:<10}  {url}")
     if failed:
         raise failed
 
 
-def _opened(backend: deploy.Backend) -> tuple[dict[str, str], StepFailed | None]:
+def _opened(backend: deploy.Backend, console: Console) -> tuple[dict[str, str], StepFailed | None]:
     """The pages that run, and why not all do."""
     try:
-        return backend.open_pages(), None
+        return backend.open_pages(lambda sentence: console.say(f"  {sentence}", "grey")), None
     except StepFailed as error:
         return backend.pages(), error
 
@@ -225,6 +225,9 @@ def _settle(backend: deploy.Backend, store: Store, console: Console) -> None:
     deploy.remember(store, backend.name)
     for sentence in backend.settle():
         console.say(f"  {sentence}", "yellow")
+    # Else what stands beside the API stays as it is: going back waits for nobody, and for no network.
+    if deploy.moves(backend) and (failed := _opened(backend, console)[1]):
+        console.error(failed)
 
 
 def _state(one: Release, current: Release | None, previous: Release | None) -> str:

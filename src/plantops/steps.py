@@ -238,7 +238,18 @@ def promote(work: Work) -> str:
             work.console.say(f"    {sentence}", "yellow")
     for sentence in show(work.config, work.store, work.tracker):
         work.console.say(f"    {sentence}", "grey")
+    _open_pages(work)
     return f"{release.id} is in service" if work.trial else Skipped(f"{release.id} was in service already")
+
+
+def _open_pages(work: Work) -> None:
+    """What stands beside the API: it must not fail a release."""
+    try:
+        work.backend.open_pages(lambda sentence: work.console.say(f"    {sentence}", "grey"))
+    except StepFailed as error:
+        work.console.say(
+            "".join(f"    {line}\n" for line in error.message.splitlines()) + f"      try: {error.hint}", "yellow"
+        )
 
 
 def _no_image(work: Work) -> str:

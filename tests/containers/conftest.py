@@ -34,6 +34,14 @@ def own_config(root: Path) -> Config:
     )
 
 
+def forget_stack(name: str) -> None:
+    """Remove all of a compose project; nobody is asked any more, so nobody is waited for."""
+    label = ("--filter", f"label=com.docker.compose.project={name}")
+    if found := docker("ps", "-aq", *label).split():
+        docker("rm", "-f", *found)
+    docker("compose", "-p", name, "down", "--volumes", "--remove-orphans", check=False)
+
+
 def forget_images(name: str) -> None:
     """Remove all images of that name."""
     for one in docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}", name).split():
@@ -48,8 +56,7 @@ def stack(tmp_path: Path) -> Iterator[Compose]:
     config = own_config(tmp_path / "project")
     backend = Compose(config)
     yield backend
-    backend.down()
-    docker("compose", "-p", config.project, "down", "--volumes", "--remove-orphans", check=False)
+    forget_stack(config.project)
     forget_images(config.project)
 
 

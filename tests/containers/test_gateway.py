@@ -17,7 +17,7 @@ import pytest
 
 from api_client import HOST, KIND, get, predict, until
 from bundle_factory import photo
-from containers.engine import docker
+from containers.engine import docker, run
 from plantops.config import ServeConfig
 from plantops.deploy.compose import Compose
 from plantops.deploy.compose.gateway import Gateway
@@ -38,10 +38,14 @@ def admin(stack: Compose) -> Gateway:
     return Gateway(stack._config.state / "haproxy" / "admin.sock")
 
 
+def info(stack: Compose) -> dict[str, str]:
+    """What HAProxy tells of itself."""
+    return dict(line.split(": ", 1) for line in admin(stack)._ask("show info").splitlines() if ": " in line)
+
+
 def connections(stack: Compose) -> int:
     """How many clients HAProxy has."""
-    told = dict(line.split(": ", 1) for line in admin(stack)._ask("show info").splitlines() if ": " in line)
-    return int(told["CurrConns"])
+    return int(info(stack)["CurrConns"])
 
 
 @contextmanager
@@ -74,6 +78,20 @@ def test_half_sent_uploads_do_not_have_it_killed(stack: Compose, releases: dict[
     assert (state["Running"], state["OOMKilled"]) == (True, False)
     assert stack._containers("haproxy") == [gateway], "neither killed nor started again"
     until(lambda: predict(stack.public.port, photo(1)).status == 200, 60, "a prediction")
+
+
+def test_its_health_check_asks_the_haproxy_that_runs(stack: Compose, releases: dict[str, Path]) -> None:
+    serve(stack, releases["one"])
+    (gateway,) = stack._containers("haproxy")
+    check = json.loads(docker("inspect", "--format", "{{json .Config.Healthcheck.Test}}", gateway.id))
+    assert run("exec", gateway.id, *check[1:], check=False).returncode == 0
+    worker = info(stack)["Pid"]
+    docker("exec", gateway.id, "bash", "-c", f"kill -STOP {worker}")
+    hanging = ("exec", gateway.id, "timeout", "2", *check[1:])
+    try:
+        assert run(*hanging, check=False).returncode != 0
+    finally:
+        docker("exec", gateway.id, "bash", "-c", f"kill -CONT {worker}")
 
 
 def test_its_patience_is_that_of_config_yaml(stack: Compose, releases: dict[str, Path]) -> None:

@@ -91,7 +91,7 @@ def test_nobody_elsewhere_meets_a_password_that_everybody_knows(
     config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("GRAFANA_PASSWORD", raising=False)
-    Compose(config).open_pages()
+    Compose(config).open_pages(print)
     assert (password(config), host(config)) == ("admin", "127.0.0.1")
 
     # For everybody, while nobody chose a password: refused wherever it would be started.
@@ -101,28 +101,28 @@ def test_nobody_elsewhere_meets_a_password_that_everybody_knows(
     for known in ("", "admin"):
         monkeypatch.setenv("GRAFANA_PASSWORD", known)
         with pytest.raises(StepFailed, match=r"grafana.bind is 0\.0\.0\.0, and no password is set"):
-            wide.open_pages()
+            wide.open_pages(print)
         assert host(config) == "127.0.0.1"
 
     # One that Grafana itself does not take.
     monkeypatch.setenv("GRAFANA_PASSWORD", "abc")
     with pytest.raises(StepFailed, match="new password is too short"):
-        wide.open_pages()
+        wide.open_pages(print)
     assert (password(config), host(config)) == ("admin", "127.0.0.1")
 
     # One that it takes, though its volume has another one: first the password, then the address.
     chosen = 'it\'s $HOME \\ "x"'
     monkeypatch.setenv("GRAFANA_PASSWORD", chosen)
-    wide.open_pages()
+    wide.open_pages(print)
     assert (password(config), host(config)) == (chosen, "0.0.0.0")
     notes = [one.read_bytes() for one in config.state.rglob("*") if one.is_file()]
     assert notes
     assert not any(chosen.encode() in one for one in notes)
     before = container(config)
-    wide.open_pages()
+    wide.open_pages(print)
     assert container(config) == before, "what is as it should be is left alone"
 
     # Another one again.
     monkeypatch.setenv("GRAFANA_PASSWORD", "another")
-    wide.open_pages()
+    wide.open_pages(print)
     assert (password(config), host(config)) == ("another", "0.0.0.0")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from pathlib import Path
@@ -28,12 +29,17 @@ def releases(folder: Path) -> dict[str, dict[str, object]]:
     return {one["id"]: one for one in json.loads(plantops("releases", "--json", cwd=folder).stdout)}
 
 
-def ready(port: int) -> bool:
-    """Whether Prometheus answers."""
-    try:
-        return ask(port, "/-/ready").status == 200
-    except OSError:
-        return False
+def answer(folder: Path) -> bool:
+    """Whether MLflow's and Prometheus' pages answer."""
+    config = load(folder)
+    return [ask(port, "/").status < 400 for port in (config.mlflow.ui_port, config.prometheus.port)] == [True, True]
+
+
+def replace(file: Path, text: str) -> None:
+    """Exchange a file that somebody may be reading, the asker say."""
+    fresh = file.with_suffix(".new")
+    fresh.write_text(text)
+    os.replace(fresh, file)
 
 
 def compose(folder: Path, *words: str) -> str:
@@ -73,6 +79,8 @@ def test_what_the_guide_types_means_the_release_in_service(served: Path) -> None
 def test_a_second_training_switches_and_rollback_needs_no_network(served: Path) -> None:
     old = whole(served)
     reseed(served)
+    config = served / "config.yaml"
+    text = config.read_text()
     dry = plantops("run", "--dry-run", cwd=served).stdout
     assert "dry run: nothing was changed" in dry
     asker = Asker(served)
@@ -84,12 +92,15 @@ def test_a_second_training_switches_and_rollback_needs_no_network(served: Path) 
         closed = f"http://127.0.0.1:{free_port()}"
         proxies = {f"{one}_proxy": closed for one in ("http", "https", "all")}
         proxies |= {one.upper(): value for one, value in proxies.items()}
+        replace(config, re.sub(r"(grafana: .*\n)  enabled: false", r"\1  enabled: true", text))
         done, said = timed(served, "rollback", **proxies, NO_PROXY="", no_proxy="")
     finally:
+        replace(config, text)
         asker.stopped.set()
         asker.join()
     print(said)
     assert done.returncode == 0, said
+    assert "grafana" not in said, "going back fetches nothing"
     assert whole(served) == old != new
     assert asker.seen == {old, new}
     assert set(docker("image", "ls", "-q", "--no-trunc", name(served)).split()) == images, "no build"
@@ -189,7 +200,7 @@ def test_the_pages_come_with_the_stack_and_go_with_it(served: Path) -> None:
         sh("chmod", "-R", "go-rwx", served / "docker" / folder, cwd=served)  # as a strict umask leaves them
     try:
         said = plantops("up", cwd=served).stdout
-        until(lambda: ready(load(served).prometheus.port), 30, "Prometheus, which runs as nobody")
+        assert answer(served), "MLflow, and Prometheus, which runs as nobody"
         assert [f"{title:<10}  {page}" in said for title, page in pages.items()] == [True, True]
         assert ids(served) == before, "the API is not touched"
         assert state(served)["mlflow"] == pages["MLflow"]
@@ -202,6 +213,7 @@ def test_the_pages_come_with_the_stack_and_go_with_it(served: Path) -> None:
         plantops("up", cwd=served)
         assert whole(served) == release
         assert len(ids(served, "mlflow") + ids(served, "prometheus")) == 2
+        assert answer(served), "not started only"
         stopped = plantops("down", cwd=served).stdout
         assert [one in stopped for one in ("plant-disease-api", "haproxy", "mlflow", "prometheus")] == [True] * 4
         assert projects.everything(served) == []

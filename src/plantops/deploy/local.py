@@ -133,7 +133,7 @@ class Local:
         """Nothing else."""
         return {}
 
-    def open_pages(self) -> dict[str, str]:
+    def open_pages(self, _: Callable[[str], None]) -> dict[str, str]:
         """Nothing else."""
         return {}
 

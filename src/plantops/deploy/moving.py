@@ -105,9 +105,9 @@ class Moving:
         """What else is served."""
         return self._new.pages()
 
-    def open_pages(self) -> dict[str, str]:
+    def open_pages(self, say: Callable[[str], None]) -> dict[str, str]:
         """Start what else is served."""
-        return self._new.open_pages()
+        return self._new.open_pages(say)
 
     def built(self) -> set[str] | None:
         """What the new one has built."""

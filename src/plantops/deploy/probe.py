@@ -89,6 +89,14 @@ def answers(address: Address) -> bool:
         return False
 
 
+def reachable(page: Address) -> bool:
+    """Whether a page answers at all."""
+    try:
+        return ask(page, "/").status < 500
+    except StepFailed:
+        return False
+
+
 def wait_healthy(address: Address, timeout: float, alive: Callable[[], None]) -> dict[str, Any]:
     """Ask `/health` until it says 200; returns its JSON.
 

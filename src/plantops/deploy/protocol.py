@@ -86,8 +86,8 @@ class Backend(Protocol):
     def pages(self) -> dict[str, str]:
         """What else it serves, and where: name to URL."""
 
-    def open_pages(self) -> dict[str, str]:
-        """Start what else it serves; returns where. Raises StepFailed."""
+    def open_pages(self, say: Callable[[str], None]) -> dict[str, str]:
+        """Start what else it serves, until it answers; ``say`` hears what takes long. Raises StepFailed."""
 
     def built(self) -> set[str] | None:
         """The releases that can be started without building; None when nothing is ever built."""

@@ -167,32 +167,25 @@ class Compose:
         self._keep_only(current)
         image.write_code(self._config.root)
         self._stack.write(current.image)
-        said = []
-        try:
-            self._start_others(current)
-        except StepFailed as error:  # what stands beside the API must not fail a release
-            said.append(f"{', '.join(self._stack.others)}: {error.message}")
         gateway = self._containers(GATEWAY)
         if gateway and gateway[0].definition != self._stack.definition(GATEWAY):
-            said.append("HAProxy keeps its earlier settings until plantops down, then plantops up")
-        return said
-
-    def _start_others(self, current: Container | None) -> None:
-        for one in self._beside.unwanted():
-            self._remove(one)
-        try:
-            self._beside.start(current.image if current else image.latest(self._config))
-        finally:
-            if current:
-                self._stack.write(current.image)  # Grafana may listen elsewhere now
+            return ["HAProxy keeps its earlier settings until plantops down, then plantops up"]
+        return []
 
     def pages(self) -> dict[str, str]:
         """MLflow, Prometheus and Grafana, as far as they run."""
         return self._beside.pages()
 
-    def open_pages(self) -> dict[str, str]:
-        """Start them; returns where they are. Raises StepFailed."""
-        self._start_others(self._survivor())
+    def open_pages(self, say: Callable[[str], None]) -> dict[str, str]:
+        """Start those that are wanted, until they answer; returns where they are. Raises StepFailed."""
+        current = self._survivor()
+        for one in self._beside.unwanted():
+            self._remove(one)
+        try:
+            self._beside.start(current.image if current else image.latest(self._config), say)
+        finally:
+            if current:
+                self._stack.write(current.image)  # Grafana may listen elsewhere now
         return self.pages()
 
     def built(self) -> set[str] | None:

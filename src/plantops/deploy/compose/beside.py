@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from plantops import process
 from plantops.config import Config
-from plantops.deploy import daemon
+from plantops.deploy import daemon, probe
 from plantops.deploy.address import reached
 from plantops.deploy.compose.engine import Container
 from plantops.deploy.compose.stack import BESIDE, Stack
+from plantops.errors import StepFailed
 
 Door = tuple[str, int, str]  # host, port, and the key in config.yaml that names the port
+_ANSWERS_S = 90.0  # of which MLflow on a busy machine takes thirty
 
 
 class Beside:
@@ -35,12 +38,28 @@ class Beside:
         """Service to URL, as far as they run."""
         return {name: reached(*door[:2]).url for name, door in self.doors().items() if self._containers(name)}
 
-    def start(self, tag: str) -> None:
-        """Start them; the MLflow of the host gives way to the one here. Raises StepFailed."""
-        if "mlflow" in self._stack.others:
+    def start(self, tag: str, say: Callable[[str], None]) -> None:
+        """Start them, until they answer; the MLflow of the host gives way to the one here. Raises StepFailed."""
+        wanted = self._stack.others
+        if "mlflow" in wanted:
             daemon.stop(self._config.state / daemon.MLFLOW)  # the same pages, on the same port
-        there = all(any(one.running for one in self._containers(name)) for name in self._stack.others)
-        self._stack.start_others(tag, anew=not there)
+        away = [name for name in wanted if not any(one.running for one in self._containers(name))]
+        for name in away:
+            if self._stack.lacks_image(name, tag):
+                say(f"{name}: getting its image, once; the API answers already")
+        failed = [*self._stack.start_others(tag, anew=bool(away)), *self._silent()]
+        if failed:
+            raise StepFailed("\n".join(failed), "plantops up tries again; enabled: false in config.yaml goes without")
+
+    def _silent(self) -> list[str]:
+        """Those of them that run and do not answer, however long they are waited for, in sentences."""
+        pages = {name: reached(*door[:2]) for name, door in self.doors().items() if self._containers(name)}
+        process.wait_until(lambda: all(map(probe.reachable, pages.values())), _ANSWERS_S, 0.2)
+        return [
+            f"{name}: no answer on {page.url}: plantops logs {name}"
+            for name, page in pages.items()
+            if not probe.reachable(page)
+        ]
 
     def unwanted(self) -> list[Container]:
         """Containers of services that config.yaml does not want any more."""

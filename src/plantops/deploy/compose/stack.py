@@ -146,18 +146,24 @@ class Stack:
         self._own_socket_folder()
         self._compose("up", "-d", "--no-deps", GATEWAY, image=image)
 
-    def start_others(self, image: str, anew: bool) -> None:
-        """Start MLflow, Prometheus and Grafana as wanted, ``anew`` or where their definition changed."""
+    def lacks_image(self, service: str, image: str) -> bool:
+        """Whether the image of a service is to be fetched or built first."""
+        named = [*self._argv(), "config", "--images", service]
+        names = process.capture(named, self._config.root, env=self._variables(image)).out.split()
+        return not process.capture(["docker", "image", "inspect", *names], self._config.root).ok
+
+    def start_others(self, image: str, anew: bool) -> list[str]:
+        """Start MLflow, Prometheus and Grafana as wanted, ``anew`` or where their definition changed; what failed."""
         digest = self._digest(image)
         if not anew and self._digest_file.is_file() and self._digest_file.read_text() == digest:
-            return
+            return []
         (self._config.root / "mlruns" / "artifacts").mkdir(parents=True, exist_ok=True)
         for name in ("prometheus", GRAFANA):  # they run as users of their own
             mounted.let_all_read(self._folder / name)
         failed = [said for service in self.others if (said := self._started(service, image))]
-        if failed:
-            raise StepFailed("\n".join(failed), "plantops up tries again; enabled: false in config.yaml goes without")
-        self._digest_file.write_text(self._digest(image))
+        if not failed:
+            self._digest_file.write_text(self._digest(image))
+        return failed
 
     def _started(self, service: str, image: str) -> str:
         """Start one service, alone: an image that cannot be had holds up no other. Empty, or why it did not start."""
