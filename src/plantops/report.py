@@ -28,7 +28,7 @@ def dry_run(config: Config, options: steps.Options, console: Console) -> None:
     backend = deploy.get(config)
     pipeline.preflight(config, options, backend)
     with recall.look(config) as state:
-        todo = pipeline.due(config, state, backend)
+        todo = pipeline.due(config, state, backend, going_on=bool(lock.holder(config.state)))
         loose = scan.loose(config.root, dvc_files.raw_folder(config.root), state, remember=False)
     for one in [*todo.sentences(), *(one.what for one in loose)]:
         console.say(one)
@@ -68,7 +68,9 @@ def summary(config: Config, outcome: Outcome, console: Console) -> None:
             shown.append(f"plantops up starts MLflow on http://127.0.0.1:{config.mlflow.ui_port}")
         console.say(f'  predict:  curl -X POST {backend.url}/predict -F "file=@leaf.jpg"')
         console.say(f"  open:     {'    '.join([f'{backend.url}/docs', *shown])}")
-        console.say("  go back:  plantops rollback")
+        with recall.look(config) as state:
+            if state.previous():
+                console.say("  go back:  plantops rollback")
     console.say(f"  log:      .plantops/logs/{outcome.run}.log", "grey")
     console.log_to(None)
 
@@ -94,8 +96,9 @@ def rolled_back(target: store.Release, named: bool, console: Console) -> None:
 
 def status(config: Config, console: Console, as_json: bool) -> None:
     """What is in service, what is going on, and what waits."""
+    holder = lock.holder(config.state)
     with recall.look(config) as state:
-        todo, last = plan.make(config.root, state), state.last_run()
+        todo, last = plan.make(config.root, state, bool(holder)), state.last_run(bool(holder))
         current, previous = state.in_service(), state.previous()
     backend = deploy.get(config)
     running, page = _looked_at(config, backend)
@@ -107,7 +110,7 @@ def status(config: Config, console: Console, as_json: bool) -> None:
                 "previous": previous.id if previous else None,
                 "answering": running.__dict__ if running else None,
                 "mlflow": page,
-                "going_on": lock.holder(config.state) or None,
+                "going_on": holder or None,
                 "watch": heartbeat.to_dict(config.state),
                 "last_run": _brief(last) if last else None,
                 "waiting": todo.to_dict(),
@@ -120,7 +123,7 @@ def status(config: Config, console: Console, as_json: bool) -> None:
         console.say(f"            {_anyway(anyway)}", "yellow")
     console.say(f"answering   {_answering(running) if current else 'no'}")
     console.say(f"mlflow      {page or 'not running: plantops up'}")
-    console.say(f"going on    {lock.holder(config.state) or 'nothing'}")
+    console.say(f"going on    {holder or 'nothing'}")
     console.say(f"watch       {heartbeat.said(config.state)}")
     if last:
         console.say(f"last run    {last.id} {last.state}{_why(last, todo)}")

@@ -175,10 +175,7 @@ class Watch:
         rules = Rules(self.interval_s, self.config.watch.max_retries, self.config.watch.max_runs_per_hour)
         with recall.look(self.config) as state:
             begun = [datetime.fromisoformat(one) for one in state.begun(TRIGGER, rules.max_runs_per_hour)]
-            last = state.last_run()
         owed = [one for one in todo.owed if one.id not in self._forgiven]
-        if last and last.state == store.RUNNING and detect.given(last.inputs) == detect.given(todo.inputs):
-            owed.insert(0, last)  # its process is dead, or it would hold the lock
         tries = [Try(datetime.fromisoformat(one.ended or one.started), one.state != store.FAILED) for one in owed]
         return decide(tries, begun, rules, datetime.now(UTC))
 
@@ -186,7 +183,7 @@ class Watch:
         """Run; what came of it is found by the next look, at once."""
         self._note(replace(self._beat, checked=store.now(), state=heartbeat.RUNNING, why="", next_try=None))
         if todo.owed:
-            self._tell(f"trying again after run {todo.owed[0].id}, which {todo.owed[0].state}")
+            self._tell(f"trying again after run {todo.owed[0].id}, which {todo.owed[0].ended_how}")
         before = self._newest()
         try:
             outcome = pipeline.run(self.config, Options(), self.console, TRIGGER)
@@ -239,7 +236,8 @@ class Watch:
     def _tell_due(self, todo: Plan) -> None:
         key = (detect.fingerprint(detect.given(todo.inputs)), todo.due, self._loose)
         if self._told.get("due") != key:
-            self._tell("; ".join(todo.sentences()))
+            refused = todo.due and self.config.data.untracked == "refuse"  # the run says it, with what helps
+            self._tell("; ".join((replace(todo, loose=None) if refused else todo).sentences()))
             self._told["due"] = key
 
     def _tell(self, text: str, topic: str = "") -> None:
@@ -269,7 +267,7 @@ class Watch:
         self.config, self._closely = fresh, True
         self._hindrance.look_again()
         with recall.look(fresh) as state:
-            self._forgiven = {one.id for one in state.unfinished()}
+            self._forgiven = {one.id for one in state.unfinished(going_on=False)}
 
     def _newest(self) -> str:
         with recall.look(self.config) as state:
