@@ -82,7 +82,7 @@ def _make(bench: Bench, project: Path, size: str) -> None:
     pipeline["stages"] = {"prepare_data": stage}
     (project / "dvc.yaml").write_text(yaml.safe_dump(pipeline))
     limits = {"settle_seconds": SETTLE_S, "max_retries": 0, "max_runs_per_hour": 1_000_000}
-    common.change(project / "config.yaml", watch=limits)
+    common.change(project / "config.yaml", watch=limits, deploy={"backend": "local"})
     targets = sorted(one for one in raw.iterdir() if one.is_dir())
     if size.startswith("1x"):
         targets = [raw]
@@ -135,10 +135,12 @@ def _watching(bench: Bench, project: Path) -> Iterator[subprocess.Popen[str]]:
         else:
             sys.exit("watch ended by itself")
         with subprocess.Popen(["cat"], stdin=watch.stdout, stdout=subprocess.DEVNULL):
-            time.sleep(2)  # the events of its own start
-            yield watch
-            watch.send_signal(signal.SIGTERM)
-            watch.wait()
+            try:
+                time.sleep(2)  # the events of its own start
+                yield watch
+            finally:
+                watch.send_signal(signal.SIGTERM)
+                watch.wait()
     finally:
         watch.kill()
 
