@@ -234,10 +234,11 @@ class Watch:
         self._told["error"] = line
 
     def _tell_due(self, todo: Plan) -> None:
-        key = (detect.fingerprint(detect.given(todo.inputs)), todo.due, self._loose)
-        if self._told.get("due") != key:
-            refused = todo.due and self.config.data.untracked == "refuse"  # the run says it, with what helps
-            self._tell("; ".join((replace(todo, loose=None) if refused else todo).sentences()))
+        adds = bool(self._loose) and self.config.data.untracked == "add"
+        hidden = todo.due or adds  # the run tells of such photos, with what helps
+        key = (detect.fingerprint(detect.given(todo.inputs)), todo.due, () if hidden else self._loose)
+        if self._told.get("due") != key and (todo.due or not adds):
+            self._tell("; ".join((replace(todo, loose=None) if hidden else todo).sentences()))
             self._told["due"] = key
 
     def _tell(self, text: str, topic: str = "") -> None:
