@@ -12,7 +12,7 @@ from plantops import checking, config, detect, lock, pipeline, recall, store
 from plantops.config import Config
 from plantops.console import Console
 from plantops.errors import Busy, PlantopsError, Refused, SetupError, StepFailed
-from plantops.follow import Follower
+from plantops.follow import ONCE_S, Follower
 from plantops.pipeline import Outcome
 from plantops.plan import Plan
 from plantops.steps import Options
@@ -99,6 +99,7 @@ class Watch:
         """One look, and at most one run. Raises what a run raises, and StepFailed when it was tried too often."""
         ours = heartbeat.alive(self.config.state) is None
         self._beat = heartbeat.first(self.interval_s, heartbeat.ONCE)
+        self._follower = Follower(ONCE_S)
         try:
             if not self._look().waiting:
                 return
