@@ -12,7 +12,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,13 +24,24 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
 RAW = Path("data/raw/PlantVillage")
+# Runs a program and says how long it took and what it took of memory at most. A small process of its own, because the
+# kernel counts what a child had before its exec, too: the memory of whoever started it.
+_WATCHER = """
+import os, sys, time
+began = time.perf_counter()
+pid = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ)
+_, status, used = os.wait4(pid, 0)
+print(f"\\n{time.perf_counter() - began} {used.ru_maxrss * 1024}")
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
 
 
 @dataclass(frozen=True)
 class Times:
-    """Wall times of one command over the rounds, seconds."""
+    """Wall times of one command over the rounds, seconds; ``peak``: the most that it held in memory, bytes."""
 
     seconds: tuple[float, ...]
+    peak: int = 0
 
     @property
     def median(self) -> float:
@@ -76,19 +86,25 @@ class Bench:
 
     def clock(self, argv: Sequence[str], cwd: Path) -> float:
         """Seconds that a program takes, from its start to its end."""
-        began = time.perf_counter()
-        self.run(argv, cwd)
-        return time.perf_counter() - began
+        return self.measured(argv, cwd)[0]
+
+    def measured(self, argv: Sequence[str], cwd: Path) -> tuple[float, int]:
+        """(seconds, bytes of memory at most) of a program, children that it waited for included."""
+        seconds, peak = self.run([sys.executable, "-SE", "-c", _WATCHER, *argv], cwd).splitlines()[-1].split()
+        return float(seconds), int(peak)
 
     def alternate(self, commands: Mapping[str, Sequence[str]], cwd: Path, rounds: int) -> dict[str, Times]:
         """Run the commands in turn, so that a busy moment hits them alike; the first round is not counted."""
-        seconds: dict[str, list[float]] = {name: [] for name in commands}
+        found: dict[str, list[tuple[float, int]]] = {name: [] for name in commands}
         for turn in range(rounds + 1):
             for name, argv in commands.items():
-                took = self.clock(argv, cwd)
+                took = self.measured(argv, cwd)
                 if turn:
-                    seconds[name].append(took)
-        return {name: Times(tuple(values)) for name, values in seconds.items()}
+                    found[name].append(took)
+        return {
+            name: Times(tuple(seconds for seconds, _ in values), max(peak for _, peak in values))
+            for name, values in found.items()
+        }
 
     def commit(self, project: Path, message: str) -> None:
         """`git add .` and `git commit`."""

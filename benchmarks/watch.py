@@ -1,15 +1,16 @@
-"""`plantops watch`: what it costs while nothing moves, and how soon after a change its run starts.
+"""The trigger on many photos and .dvc files: one look, a watch at rest, and how soon after a change its run starts.
 
-Aims: under 0.5 % of a core on 54,000 photos and 100 .dvc files; under a second from the end of a burst to the run.
+Aims: `check --deep` well under a second on 54,000 photos; an idle watch under 0.5 % of a core on 54,000 photos and 100
+.dvc files; under a second from the end of a burst to the run.
 
-Idle is measured for a while at the default interval: utime + stime and the resident memory, from /proc. A change is a
-new seed in params.yaml; its time runs from that write to the start of the run in the store, less
-watch.settle_seconds. The runs themselves fail at once: their stage is `exit 3`.
+Looks are timed in turn with `dvc status` and `dvc data status`, in a project where there is nothing to do. Idle is
+measured at the default interval: utime + stime and the resident memory, from /proc. A change is a new seed in
+params.yaml; its time runs from that write to the start of the run in the store, less watch.settle_seconds. The runs
+themselves fail at once: by then their stage finds a file named `fails`.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import signal
@@ -23,57 +24,92 @@ from pathlib import Path
 
 import common
 import yaml
-from common import Bench, table, tool
+from common import Bench, Times, ratio, table, tool
 
 from plantops import detect, dvc, store
 from plantops.store import Store
 
-HEAD = ["`.dvc` files, photos", "idle: share of a core", "resident", "to the run's start: p50", "p99", "slowest"]
-SIZES = ["1x1000", "100x1000", "1x10000", "100x10000", "1000x10000", "1x54000", "100x54000", "1000x54000"]
+FILES, PHOTOS = "`.dvc` files", "photos"
+LOOKS = [FILES, PHOTOS, "command", "median (quickest)", "memory", "`dvc status` / it", "`dvc data status` / it"]
+IDLE = [FILES, PHOTOS, "idle: share of a core", "resident"]
+STARTS = [FILES, PHOTOS, "changes", "to the run's start: p50", "p99", "slowest"]
+SIZES = [f"{files}x{photos}" for photos in (1000, 10000, 54000) for files in (1, 100, 1000)]
 SETTLE_S = 0.5
 
 
 def main() -> None:
-    """Print the table."""
+    """Print the tables."""
     parser = common.sized(common.arguments(__doc__))
-    parser.add_argument("--seconds", type=float, default=120, help="how long the idle watch is measured")
-    parser.set_defaults(sizes=SIZES, rounds=50)
+    parser.add_argument("--seconds", type=float, default=90, help="how long the idle watch is measured")
+    parser.add_argument("--changes", type=int, default=50, help="how many changes are timed")
+    parser.add_argument("--changed", nargs="*", default=[SIZES[1], SIZES[7]], help="the sizes in which they are made")
+    parser.set_defaults(sizes=SIZES, rounds=5)
     options = parser.parse_args()
+    looks, idle, starts = [], [], []
     with common.workplace(options.work) as bench:
-        print(table(HEAD, [_measure(bench, size, options) for size in options.sizes]))
+        for size in options.sizes:
+            project = _project(bench, size)
+            looks += [[*_of(size), *row] for row in _looks(bench, project, options.rounds)]
+            with _watching(bench, project) as watch:
+                idle.append([*_of(size), *_idle(watch.pid, options.seconds)])
+                if size in options.changed:
+                    starts.append([*_of(size), options.changes, *_starts(project, options.changes)])
+            print(f"{size}: {looks[-1]} {idle[-1]} {starts[-1:]}", file=sys.stderr, flush=True)
+    print("\n\n".join(table(head, rows) for head, rows in ((LOOKS, looks), (IDLE, idle), (STARTS, starts))))
 
 
-def _measure(bench: Bench, size: str, options: argparse.Namespace) -> list[object]:
+def _of(size: str) -> list[str]:
+    return [f"{int(part):,}" for part in size.split("x")]
+
+
+def _project(bench: Bench, size: str) -> Path:
+    """A project with that many .dvc files, in which there is nothing to do; one alone is over a tree of two classes."""
     project = bench.folder / f"watch-{size}"
     if not (project / ".plantops").is_dir():
         _make(bench, project, size)
+    (project / "fails").unlink(missing_ok=True)
+    bench.run([tool("dvc"), "repro"], project)
     _settle(project)
-    with _watching(bench, project) as watch:
-        share, resident = _idle(watch.pid, options.seconds)
-        times = sorted(_latency(project, number) for number in range(options.rounds))
-    p99 = times[min(len(times) - 1, round(0.99 * (len(times) - 1)))]
-    shown = [f"{1e3 * one:,.0f} ms" for one in (statistics.median(times), p99, times[-1])]
-    files, photos = size.split("x")
-    return [f"{int(files):,}, {int(photos):,}", f"{100 * share:.2f} %", f"{resident / 2**20:.0f} MiB", *shown]
+    return project
 
 
 def _make(bench: Bench, project: Path, size: str) -> None:
-    """A project with that many .dvc files; one of them is over a tree of two classes."""
     common.new_project(bench, project.name)
     raw = project / common.RAW
     common.draw(raw, size.replace("1x", "2x", 1) if size.startswith("1x") else size)
+    stage = {"cmd": "test ! -e fails", "deps": [str(common.RAW)], "params": ["seed"]}
     pipeline = yaml.safe_load((project / "dvc.yaml").read_text())
-    pipeline["stages"] = {"prepare_data": {"cmd": "exit 3", "deps": [str(common.RAW)], "params": ["seed"]}}
+    pipeline["stages"] = {"prepare_data": stage}
     (project / "dvc.yaml").write_text(yaml.safe_dump(pipeline))
     limits = {"settle_seconds": SETTLE_S, "max_retries": 0, "max_runs_per_hour": 1_000_000}
-    common.change(project / "config.yaml", watch=limits)
+    common.change(project / "config.yaml", watch=limits, deploy={"backend": "local"})
     targets = sorted(one for one in raw.iterdir() if one.is_dir())
     if size.startswith("1x"):
         targets = [raw]
         bench.run(["git", "rm", "-rqf", "--ignore-unmatch", str(common.RAW)], project)
     bench.run([tool("dvc"), "add", "--quiet", *(str(one.relative_to(project)) for one in targets)], project)
     bench.commit(project, "Add photos")
+    (project / "fails").touch()
     subprocess.run([tool("plantops"), "run"], cwd=project, env=bench.env, capture_output=True, check=False)
+
+
+def _looks(bench: Bench, project: Path, rounds: int) -> Iterator[list[object]]:
+    """A row for each command: its name, time and memory, and how many times longer DVC's own take."""
+    commands = {
+        "`dvc status`": [tool("dvc"), "status"],
+        "`dvc data status`": [tool("dvc"), "data", "status"],
+        "`plantops check`": [tool("plantops"), "check"],
+        "`plantops check --deep`": [tool("plantops"), "check", "--deep"],
+    }
+    for name, words in list(commands.items()):
+        said = bench.run(words, project)
+        if not any(one in said for one in ("up to date", "No changes", "no changes")):
+            sys.exit(f"there is something to do in {project}: {name} says {said}")
+    times: dict[str, Times] = bench.alternate(commands, project, rounds)
+    status, data = times["`dvc status`"], times["`dvc data status`"]
+    for name, one in times.items():
+        ratios = [f"{ratio(slow, one):.1f}" for slow in (status, data)]
+        yield [name, one.shown, f"{one.peak / 2**20:.0f} MiB", *ratios]
 
 
 def _settle(project: Path) -> None:
@@ -99,22 +135,32 @@ def _watching(bench: Bench, project: Path) -> Iterator[subprocess.Popen[str]]:
         else:
             sys.exit("watch ended by itself")
         with subprocess.Popen(["cat"], stdin=watch.stdout, stdout=subprocess.DEVNULL):
-            time.sleep(2)  # the events of its own start
-            yield watch
-            watch.send_signal(signal.SIGTERM)
-            watch.wait()
+            try:
+                time.sleep(2)  # the events of its own start
+                yield watch
+            finally:
+                watch.send_signal(signal.SIGTERM)
+                watch.wait()
     finally:
         watch.kill()
 
 
-def _idle(pid: int, seconds: float) -> tuple[float, int]:
-    """(share of a core, resident bytes)."""
+def _idle(pid: int, seconds: float) -> list[str]:
+    """Share of a core and resident memory, in words."""
     before, began = _ticks(pid), time.monotonic()
     time.sleep(seconds)
     used = (_ticks(pid) - before) / os.sysconf("SC_CLK_TCK")
     share = used / (time.monotonic() - began)
     resident = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS"))
-    return share, int(resident.split()[1]) * 1024
+    return [f"{100 * share:.2f} %", f"{int(resident.split()[1]) / 2**10:.0f} MiB"]
+
+
+def _starts(project: Path, changes: int) -> list[str]:
+    """Median, 99th percentile and slowest time from a change to the start of its run, in words."""
+    (project / "fails").touch()
+    times = sorted(_latency(project, number) for number in range(changes))
+    p99 = times[round(0.99 * (len(times) - 1))]
+    return [f"{1e3 * one:,.0f} ms" for one in (statistics.median(times), p99, times[-1])]
 
 
 def _ticks(pid: int) -> int:

@@ -39,11 +39,13 @@ def test_a_small_one_prints_its_table(name: str, rival: str, tmp_path: Path) -> 
 
 
 @pytest.mark.ci
-def test_watch_is_measured_idle_and_after_a_change(tmp_path: Path) -> None:
-    options = ["--sizes", "3x120", "--rounds", "1", "--seconds", "1", "--work", tmp_path / "work"]
-    said = sh(sys.executable, FOLDER / "watch.py", *map(str, options), cwd=tmp_path).stdout
-    files, share, resident, *times = said.splitlines()[-1].strip("| ").split(" | ")
-    assert files == "3, 120"
+def test_looks_are_measured_beside_dvc_and_watch_idle_and_after_a_change(tmp_path: Path) -> None:
+    options = ["--sizes", "3x120", "--rounds", "1", "--seconds", "1", "--changes", "1", "--changed", "3x120"]
+    said = sh(sys.executable, FOLDER / "watch.py", *options, "--work", tmp_path / "work", cwd=tmp_path).stdout
+    rows = [line.strip("| ").split(" | ") for line in said.splitlines() if line.startswith("| 3 | 120")]
+    assert [row[2] for row in rows[:2]] == ["`dvc status`", "`dvc data status`"]
+    assert all(int(row[4].removesuffix(" MiB")) > 0 and float(row[5]) > 0 for row in rows[:4])
+    share, resident = rows[4][2:]
     assert float(share.removesuffix(" %")) < 100
     assert int(resident.removesuffix(" MiB")) > 0
-    assert len(times) == 3
+    assert (rows[5][2], len(rows[5])) == ("1", 6)

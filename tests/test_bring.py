@@ -116,6 +116,19 @@ def test_photos_of_ones_own_are_never_touched(team: tuple[Path, Path]) -> None:
     assert sh("git", "status", "--porcelain", "*.dvc", cwd=here).stdout == ""
 
 
+def test_a_dvc_file_of_a_repro_while_photos_came_is_nobody_elses(team: tuple[Path, Path]) -> None:
+    """DVC hashes a folder, then once more, and keeps the second state alone: its `.dvc` names what is nowhere."""
+    here, _ = team
+    pointer = here / RAW / f"{LATE}.dvc"
+    photo(here / RAW / LATE / "mine.jpg", (1, 2, 3))
+    text = pointer.read_text()
+    pointer.write_text(re.sub("md5: [0-9a-f]{32}", f"md5: {'0' * 32}", text))
+    (said,) = brought(here)
+    assert "3 → 4 photos since its dvc add" in said
+    sh("git", "commit", "-qam", "As a colleague's commit brings it", cwd=here)
+    assert "other photos came" in brought(here)[0]
+
+
 def test_a_cache_that_lost_a_photo_makes_local_work_of_it(team: tuple[Path, Path]) -> None:
     """The list of the folder's photos alone does not bring one back."""
     here, other = team

@@ -17,7 +17,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from plantops import dvc, plan
+from plantops import dvc, lock, plan
+from plantops.errors import Busy
 from plantops.store import FAILED, REFUSED, RELEASED, Release, Store, now
 
 RAW = "data/raw/PlantVillage"
@@ -28,6 +29,7 @@ STAGES = {
         "cmd": "train", "deps": ["data/prepared"], "params": ["train"], "outs": ["models/x"], "always_changed": True,
     },
 }  # fmt: skip
+KILLED = ("killed before dvc", "killed after dvc", "killed after promote")
 CHANGES = st.sampled_from(["param", "class", "stage"])
 
 
@@ -125,12 +127,16 @@ class Trigger(RuleBasedStateMachine):
     # A run.
 
     @rule(
-        outcome=st.sampled_from([RELEASED, RELEASED, REFUSED, FAILED, "killed before dvc", "killed after dvc"]),
+        outcome=st.sampled_from([RELEASED, RELEASED, REFUSED, FAILED, *KILLED]),
         while_preparing=st.none() | CHANGES,
         while_training=st.none() | CHANGES,
         forced=st.booleans(),
     )
     def run(self, outcome: str, while_preparing: str | None, while_training: str | None, forced: bool) -> None:
+        with lock.hold(self.root / ".plantops"):
+            self._run(outcome, while_preparing, while_training, forced)
+
+    def _run(self, outcome: str, while_preparing: str | None, while_training: str | None, forced: bool) -> None:
         self.store.bury_dead()
         todo = plan.make(self.root, self.store)
         if not (todo.due or forced):
@@ -138,6 +144,8 @@ class Trigger(RuleBasedStateMachine):
         asked = {**self.wanted}
         run = self.store.begin("watch", {}, todo.fingerprint, todo.inputs)
         self.runs += 1
+        with pytest.raises(Busy), lock.hold(self.root / ".plantops", patience=0):
+            pass
         if while_preparing:
             self.change(while_preparing)
         if outcome == "killed before dvc":
@@ -146,16 +154,15 @@ class Trigger(RuleBasedStateMachine):
         self._write_lock({"cmd": "train", "outs": [{"path": "models/x", "md5": f"{self.runs}"}]})
         if while_training:
             self.change(while_training)
-        if outcome == "killed after dvc":
+        if outcome == "killed after promote":
+            self._release(run)
+        if outcome in KILLED:
             self.owed.append(asked)
             self.wanted["lock"] = f"of the killed run {run}"  # nobody recorded who wrote it
             return
         asked["lock"] = self.wanted["lock"] = f"run {run}"
         left = plan.left_behind(todo.inputs, dvc.inputs(self.root), {})
-        release = f"r{self.runs}" if outcome == RELEASED else None
-        if release:
-            self.store.add_release(Release(release, now(), run, f"d{self.runs}", False, None, None, None))
-            self.store.put_in_service(release, "code", f"run {run}")
+        release = self._release(run) if outcome == RELEASED else None
         self.store.finish(run, outcome, left, release, "why" if outcome == FAILED else None)
         if outcome == FAILED:
             self.owed.append(asked)
@@ -164,13 +171,18 @@ class Trigger(RuleBasedStateMachine):
         else:
             self.settled, self.owed = asked, []
 
+    def _release(self, run: str) -> str:
+        release = f"r{self.runs}"
+        self.store.add_release(Release(release, now(), run, f"d{self.runs}", False, None, None, None))
+        self.store.put_in_service(release, "code", f"run {run}")
+        return release
+
     # What must hold, always.
 
     @invariant()
     def no_change_is_lost_and_nothing_runs_without_one(self) -> None:
         if not (self.root / "dvc.yaml").exists():
             return
-        self.store.bury_dead()
         todo = plan.make(self.root, self.store)
         given = {key: value for key, value in self.wanted.items() if key != "lock"}
         owed = any({key: value for key, value in one.items() if key != "lock"} == given for one in self.owed)

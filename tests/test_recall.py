@@ -112,7 +112,7 @@ def test_the_database_is_written_anew_and_the_broken_one_kept(lost: Config) -> N
             (NAMES[2], 3, "m2"), (NAMES[1], 2, "m1"), (NAMES[0], 1, "m0"),
         ]  # fmt: skip
         assert (store.in_service().id, store.serving_code()) == (NAMES[1], "code")
-        assert store.unfinished() == []
+        assert store.unfinished(going_on=False) == []
 
 
 def test_killed_while_setting_aside_a_log_alone_is_in_nobodys_way(config: Config, tmp_path: Path) -> None:

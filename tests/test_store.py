@@ -39,11 +39,11 @@ def test_a_failed_run_settles_nothing_and_is_owed(state: Store) -> None:
     settled = state.last_settled()
     assert settled
     assert settled.id == first
-    assert [one.id for one in state.unfinished()] == [second]
+    assert [one.id for one in state.unfinished(going_on=False)] == [second]
     assert [(one.name, one.state) for one in state.steps(second)] == [("reproduce", store.FAILED)]
     third = state.begin("watch", {}, "f2", {"a": 2})
     state.finish(third, store.REFUSED, {"a": 2})
-    assert state.unfinished() == []
+    assert state.unfinished(going_on=False) == []
 
 
 def test_a_run_without_dvc_settles_nothing(state: Store) -> None:
@@ -54,6 +54,8 @@ def test_a_run_without_dvc_settles_nothing(state: Store) -> None:
 def test_dead_runs_are_interrupted(state: Store) -> None:
     run = state.begin("watch", {}, "f", {"a": 1})
     position = state.step_begins(run, "switch")
+    assert [(one.id, one.state) for one in state.unfinished(going_on=False)] == [(run, store.INTERRUPTED)]
+    assert state.unfinished(going_on=True) == []
     assert [one.id for one in state.bury_dead()] == [run]
     assert state.bury_dead() == []
     assert state.steps(run)[position].state == store.INTERRUPTED

@@ -118,11 +118,17 @@ def _taken_away(root: Path, store: Store, one: scan.Loose) -> bool:
 
 
 def _in_words(root: Path, one: scan.Loose, cache: Path) -> scan.Loose:
-    """A folder with photos of its own whose ``.dvc`` came from others: `dvc add` would drop theirs."""
+    """A folder with photos of its own whose ``.dvc`` came from others: `dvc add` would drop theirs.
+
+    One that was written here and names what the cache does not hold is of a `dvc repro` while photos came: DVC hashes
+    a folder twice then, and keeps what the second time gives under the name of the first. Nothing is lost with it.
+    """
     out = dvc.covered(one.folder)
     if out is None or not one.md5 or remote.holds(cache, out):
         return one
     name = _dvc_file(root, one.folder)
+    if not git.came(root, name):
+        return one
     said = f"{one.folder.name}: other photos came by {name}, and photos changed here, too: put yours aside"
     return replace(one, what=f"{said}, dvc pull --force '{name}', put them back, and then dvc add", add=False)
 

@@ -14,20 +14,21 @@ from plantops.store import FILE, Store
 
 def look(config: Config, deep: bool = False) -> plan.Plan:
     """The plan of the project as it is now; ``deep`` with the photos themselves, the code and the gate's rules."""
+    going_on = bool(lock.holder(config.state))
     if deep:
-        return _deep(config)
+        return _deep(config, going_on)
     with recall.look(config) as store:
-        return plan.make(config.root, store, going_on=bool(lock.holder(config.state)))
+        return plan.make(config.root, store, going_on)
 
 
-def _deep(config: Config) -> plan.Plan:
+def _deep(config: Config, going_on: bool) -> plan.Plan:
     """What `plantops run` would find. Photos' hashes are kept where that is possible, so that none is read twice."""
     from plantops import deploy, dvc, pipeline, scan
 
     writable = os.access(config.state / FILE, os.W_OK) and os.access(config.state, os.W_OK)
     kept = writable and not recall.lost(config)
     with Store(config.state) if kept else recall.look(config) as store:
-        todo = pipeline.due(config, store, deploy.get(config))
+        todo = pipeline.due(config, store, deploy.get(config), going_on)
         loose = scan.loose(config.root, dvc.raw_folder(config.root), store, remember=kept)
     return replace(todo, loose=[one.what for one in loose])
 
@@ -37,7 +38,7 @@ def once(config: Config, console: Console, as_json: bool, deep: bool = False) ->
     todo = look(config, deep)
     if not as_json and (holder := lock.holder(config.state)):
         console.say(f"a run is going: {holder}", "yellow")
-    _show(todo, console, as_json)
+    _show(todo, config, console, as_json)
     return todo.waiting
 
 
@@ -50,11 +51,11 @@ def keep(config: Config, console: Console, interval_s: float, as_json: bool, dee
             told = todo.sentences()
             if not as_json:
                 console.say(time.strftime("%H:%M:%S"), "grey")
-            _show(todo, console, as_json)
+            _show(todo, config, console, as_json)
         time.sleep(interval_s)
 
 
-def _show(todo: plan.Plan, console: Console, as_json: bool) -> None:
+def _show(todo: plan.Plan, config: Config, console: Console, as_json: bool) -> None:
     if as_json:
         console.json(todo.to_dict())
         return
@@ -62,6 +63,8 @@ def _show(todo: plan.Plan, console: Console, as_json: bool) -> None:
         console.say(sentence)
     if todo.broken:
         console.say(f"would run: nothing before {', '.join(todo.broken)} is mended")
+    elif todo.loose and config.data.untracked == "refuse":
+        console.say("would run: nothing while there are photos that DVC does not know as they are")
     elif todo.due:
         console.say(f"would run: {', '.join(todo.stages) or 'no stage; the release is judged and deployed'}")
     if todo.loose is None:

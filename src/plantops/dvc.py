@@ -94,7 +94,13 @@ def raw_folder(root: Path) -> Path:
     raw = section.get("raw") if isinstance(section, dict) else None
     if not isinstance(raw, str):
         raise SetupError(f"{root / PARAMS} does not name the folder of photos (prepare.raw)", f"mend it in {PARAMS}")
-    if not (root / raw).resolve().is_relative_to(root.resolve()):
+    inside = (root / raw).resolve().is_relative_to(root.resolve())
+    if not inside and Path(os.path.abspath(root / raw)).is_relative_to(root):
+        raise SetupError(
+            f"{raw} leads out of the project by a link, and DVC takes no photos through one",
+            "put the folder itself there; its photos may lie on another disk (README: With real photos)",
+        )
+    if not inside:
         raise SetupError(f"prepare.raw in {PARAMS} lies outside the project: {raw}", f"mend it in {PARAMS}")
     return root / raw
 

@@ -12,6 +12,7 @@ from plantops.errors import Busy, PlantopsError
 from plantops.store import Store
 
 _PATIENCE_S = 5.0
+ONCE_S = 75.0  # of a look that no other follows: git itself gives up before
 _NEARLY = 0.9  # looks come a little more often than the interval says, when files move
 
 

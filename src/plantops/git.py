@@ -74,6 +74,14 @@ def removed(root: Path, name: str) -> bool:
     return not (listed.out or there) and bool(_git(root, "log", "-1", "--format=%H", "--", name).out)
 
 
+def came(root: Path, name: str) -> bool:
+    """Whether a file (relative to ``root``) is as commits brought it; while they are being merged, any may be."""
+    if _git(root, "rev-parse", "--verify", "--quiet", "MERGE_HEAD").ok:
+        return True
+    there = _git(root, "cat-file", "-e", f"HEAD:./{name}").ok
+    return there and _git(root, "--literal-pathspecs", "diff", "--quiet", "HEAD", "--", name).ok
+
+
 def _new_sides(patches: str) -> Iterator[str]:
     """What each file of a series of whole-file patches held afterwards."""
     lines: list[str] = []

@@ -269,9 +269,9 @@ def wanted(todo: plan.Plan, options: steps.Options) -> bool:
     return todo.due or bool(todo.undeployed) or options.force or options.skip_dvc or overrules
 
 
-def due(config: Config, state: Store, backend: deploy.Backend) -> plan.Plan:
-    """What a run has to do."""
-    todo = plan.make(config.root, state)
+def due(config: Config, state: Store, backend: deploy.Backend, going_on: bool = False) -> plan.Plan:
+    """What a run has to do. ``going_on``: another one is at it."""
+    todo = plan.make(config.root, state, going_on)
     return replace(todo, changes=[*todo.changes, *_more_changes(config, state, backend, todo)])
 
 

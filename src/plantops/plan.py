@@ -28,7 +28,6 @@ class Plan:
     fingerprint: str
     settled: Run | None
     changes: list[detect.Change]
-    stages: list[str]
     owed: list[Run]
     undeployed: str = ""
     loose: list[str] | None = None
@@ -47,6 +46,13 @@ class Plan:
     def due(self) -> bool:
         """Whether a run has something to do."""
         return self.first or bool(self.changes) or bool(self.owed)
+
+    @property
+    def stages(self) -> list[str]:
+        """The stages that the changes touch, and those after them; all of them for the first run."""
+        pipeline = self.inputs.get(PIPELINE)
+        touched = [stage for one in self.changes for stage in one.stages]
+        return detect.affected(detect.stage_names(pipeline) if self.first else touched, pipeline)
 
     @property
     def only_serving(self) -> bool:
@@ -72,7 +78,7 @@ class Plan:
         if self.owed:
             last = self.owed[0]
             times = f" ({len(self.owed)} tries so far)" if len(self.owed) > 1 else ""
-            said.append(f"owed: run {last.id} {last.state} on these inputs{times}: {first_line(last.error)}")
+            said.append(f"owed: run {last.id} {last.ended_how} on these inputs{times}: {first_line(last.error)}")
         elif self.refused and self.settled:
             said.append(f"settled: the gate refused these inputs in run {self.settled.id}; a change starts the next")
         elif not self.due and self.undeployed:
@@ -101,7 +107,7 @@ class Plan:
 def make(root: Path, store: Store, going_on: bool = False) -> Plan:
     """Read the inputs of the project at ``root`` and compare them with what is settled.
 
-    ``going_on``: while another process runs, what that run writes itself is left out.
+    ``going_on``: while another process runs, what that run writes itself is left out; and it has not died.
     """
     settled = store.last_settled()
     baseline = _baseline(settled, store) if settled else {}
@@ -109,16 +115,13 @@ def make(root: Path, store: Store, going_on: bool = False) -> Plan:
     changes = detect.changes(baseline, inputs) if settled else detect.unreadable(inputs)
     if going_on:  # dvc.lock and the code digests are in motion: the run that goes on writes them
         changes = [one for one in changes if one.file not in OWN_FILES]
-    pipeline = inputs.get(PIPELINE)
-    touched = [stage for one in changes for stage in one.stages] if settled else detect.stage_names(pipeline)
     return Plan(
         inputs=inputs,
         fingerprint=detect.fingerprint(inputs),
         settled=settled,
         changes=changes,
-        stages=detect.affected(touched, pipeline),
         undeployed=_undeployed(settled, store),
-        owed=[one for one in store.unfinished() if detect.given(one.inputs) == detect.given(inputs)],
+        owed=[one for one in store.unfinished(going_on) if detect.given(one.inputs) == detect.given(inputs)],
     )
 
 

@@ -28,7 +28,7 @@ def dry_run(config: Config, options: steps.Options, console: Console) -> None:
     backend = deploy.get(config)
     pipeline.preflight(config, options, backend)
     with recall.look(config) as state:
-        todo = pipeline.due(config, state, backend)
+        todo = pipeline.due(config, state, backend, going_on=bool(lock.holder(config.state)))
         loose = scan.loose(config.root, dvc_files.raw_folder(config.root), state, remember=False)
     for one in [*todo.sentences(), *(one.what for one in loose)]:
         console.say(one)
@@ -68,7 +68,9 @@ def summary(config: Config, outcome: Outcome, console: Console) -> None:
             shown.append(f"plantops up starts MLflow on http://127.0.0.1:{config.mlflow.ui_port}")
         console.say(f'  predict:  curl -X POST {backend.url}/predict -F "file=@leaf.jpg"')
         console.say(f"  open:     {'    '.join([f'{backend.url}/docs', *shown])}")
-        console.say("  go back:  plantops rollback")
+        with recall.look(config) as state:
+            if state.previous():
+                console.say("  go back:  plantops rollback")
     console.say(f"  log:      .plantops/logs/{outcome.run}.log", "grey")
     console.log_to(None)
 
@@ -94,9 +96,9 @@ def rolled_back(target: store.Release, named: bool, console: Console) -> None:
 
 def status(config: Config, console: Console, as_json: bool) -> None:
     """What is in service, what is going on, and what waits."""
+    holder = lock.holder(config.state)
     with recall.look(config) as state:
-        holder = lock.holder(config.state)
-        todo, last = plan.make(config.root, state, going_on=bool(holder)), state.last_run()
+        todo, last = plan.make(config.root, state, bool(holder)), state.last_run(bool(holder))
         current, previous = state.in_service(), state.previous()
     backend = deploy.get(config)
     running, page = _looked_at(config, backend)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ from plantops.store import Store
 from plantops.store.photos import Signature
 
 _NOT_DATA = {".gitignore", ".gitkeep"}
+_NO_LINKS = "put the folder itself there (README: With real photos)"
+# Bytes of a name that are no UTF-8, as Python has them.
+_NO_TEXT = re.compile("[\udc80-\udcff]")
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,11 @@ def _look(root: Path, folder: Path, index: _Index) -> Loose | None:
     if not files and out is None:
         return None
     md5 = index.md5(folder, files)
+    if odd := next((one for one in (folder.name, *files) if _NO_TEXT.search(one)), ""):
+        said = f"the name {odd!a} is not UTF-8, and DVC takes none such: rename it"
+        return Loose(folder, f"{_NO_TEXT.sub('?', folder.name)}: {said}", add=False, md5=md5)
+    if out is None and folder.is_symlink():
+        return Loose(folder, f"{folder.name}: a link, and DVC takes no photos through one: {_NO_LINKS}", False, md5)
     if out is None:
         return Loose(folder, f"{folder.name}: {len(files)} photos not under DVC: dvc add '{name}'", md5=md5)
     if md5 == out.get("md5") or _clean(root, folder):

@@ -139,6 +139,7 @@ def test_failing_stage_shows_its_last_lines_and_is_owed(project: Path) -> None:
     assert "stage train failed" in failed.stderr
     assert "almost there" in failed.stderr
     assert "prepare_data" not in failed.stderr, "what other stages said is in the log"
+    assert "didn't change" not in failed.stderr, "what DVC said of other stages"
     assert "owed: run" in plantops("check", cwd=project).stdout
     plantops("run", cwd=project, check=False)
     told = plantops("status", cwd=project).stdout

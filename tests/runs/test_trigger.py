@@ -6,6 +6,7 @@ import csv
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,11 @@ import yaml
 
 from api_client import free_port, until
 from conftest import plantops, sh
-from plantops import dirhash, process
+from plantops import checking, dirhash, process
+from plantops.config import load
 from plantops.store import Run, Store
 from runs.cheap import RAW, edit, leaves, state
+from runs.test_watch import watching
 
 pytestmark = pytest.mark.ci
 
@@ -42,8 +45,12 @@ def runs(folder: Path) -> list[Run]:
 def test_always_changed_stage_and_a_port_start_nothing(project: Path) -> None:
     edit(project / "dvc.yaml", "  evaluate:\n", "  evaluate:\n    always_changed: true\n")
     plantops("run", "--skip-deploy", cwd=project)
-    for _ in range(3):
-        assert plantops("check", "--exit-code", cwd=project).returncode == 0
+    config = load(project)
+    for _ in range(1000):
+        assert not checking.look(config).due
+    assert not checking.look(config, deep=True).waiting
+    assert plantops("check", "--exit-code", cwd=project).returncode == 0
+    assert len(runs(project)) == 1
     edit(project / "config.yaml", "  port: ", f"  port: {free_port()} # was ")
     assert plantops("check", "--exit-code", cwd=project).returncode == 0
 
@@ -146,29 +153,40 @@ def test_a_photo_that_keeps_changing_ends_the_run(project: Path) -> None:
 
 
 def test_a_steady_stream_of_photos_holds_up_no_release(project: Path) -> None:
-    """50 photos a second into one class, all the while: runs come to releases, each of exactly what it read."""
+    """50 photos a second for a minute, all into one class, under watch: releases come out, the last of all photos."""
     edit(project / "config.yaml", "untracked: refuse", "untracked: add")
+    edit(project / "config.yaml", "max_wait_seconds: 60", "max_wait_seconds: 3")
+    edit(project / "config.yaml", "max_runs_per_hour: 12", "max_runs_per_hour: 100")
     leaves(project / "late", (220, 220, 60), 1)
     one = (project / "late" / "0-0___S 0000.jpg").read_bytes()
-    script = "import sys, time, os\nos.makedirs(sys.argv[1])\nfor n in range(3000):\n"
+    script = "import sys, time, os, itertools\nos.makedirs(sys.argv[1])\nfor n in itertools.count():\n"
     script += "  open('.part', 'wb').write(open(sys.argv[2], 'rb').read() + b'%d' % n)\n"
     script += "  os.replace('.part', f'{sys.argv[1]}/s{n}.jpg')\n  time.sleep(.02)"
     (project / "one.jpg").write_bytes(one)
-    stream = subprocess.Popen([sys.executable, "-c", script, project / RAW / "Stream", "one.jpg"], cwd=project)
-    try:
-        until((project / RAW / "Stream").exists, what="the stream")
-        for _ in range(2):
-            plantops("run", cwd=project)
+    with watching(project) as watch:
+        stream = subprocess.Popen([sys.executable, "-c", script, project / RAW / "Stream", "one.jpg"], cwd=project)
+        began = time.monotonic()
+        try:
+            until(lambda: "released" in [run.state for run in runs(project)], 200, "a release")
+            until(lambda: time.monotonic() > began + 60, 90, "the minute to be over")
             assert stream.poll() is None
-            assert recorded(project) == dirhash.directory(read(project))
-    finally:
-        stream.kill()
-        stream.wait()
-    assert [run.state for run in runs(project)] == ["released", "released"]
-    plantops("run", cwd=project)
-    count = len(list((project / RAW / "Stream").iterdir()))
-    assert sum(path.startswith("Stream/") for path, _ in read(project)) == count
+        finally:
+            stream.kill()
+            stream.wait()
+        count = len(list((project / RAW / "Stream").iterdir()))
+        # The last of them wakes it within the settling, if it is not awake already.
+        until(lambda: _taken(project) == count, 120, "the release of all of them")
+        assert watch.ends() == 0
+    assert {run.state for run in runs(project)} == {"released"}
+    assert recorded(project) == dirhash.directory(read(project))
     assert plantops("check", "--deep", "--exit-code", cwd=project).returncode == 0
+
+
+def _taken(folder: Path) -> int:
+    """How many of the stream's photos the last run read, when it is over."""
+    if runs(folder)[0].state == "running" or state(folder)["watch"]["state"] != "watching":
+        return 0
+    return sum(path.startswith("Stream/") for path, _ in read(folder))
 
 
 def test_parameter_edited_while_training_runs_is_not_recorded_as_used(project: Path) -> None:

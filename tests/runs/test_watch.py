@@ -325,3 +325,15 @@ def test_without_file_events_the_interval_finds_it(quiet: Path) -> None:
         seed(quiet, 8)
         until(lambda: states(quiet)[0] == "released", 60, "the run")
         assert watch.said.count("looking by the interval alone") == 1
+
+
+def test_once_waits_for_a_slow_remote_as_no_look_follows(quiet: Path, tmp_path: Path) -> None:
+    sh("git", "clone", "-q", "--bare", quiet, tmp_path / "origin", cwd=tmp_path)
+    sh("git", "clone", "-q", tmp_path / "origin", tmp_path / "other", cwd=tmp_path)
+    sh("git", "commit", "-q", "--allow-empty", "-m", "Say hello", cwd=tmp_path / "other")
+    sh("git", "push", "-q", cwd=tmp_path / "other")
+    sh("git", "remote", "add", "origin", tmp_path / "origin", cwd=quiet)
+    sh("git", "config", "remote.origin.uploadpack", "sleep 6 && git-upload-pack", cwd=quiet)
+    sh("git", "update-index", "--assume-unchanged", "config.yaml", cwd=quiet)  # no local work that stops it
+    edit(quiet / "config.yaml", 'remote: "" ', 'remote: "origin" ')
+    assert "took up 1 commit of origin/main: Say hello" in plantops("watch", "--once", cwd=quiet).stdout

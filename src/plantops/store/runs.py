@@ -6,7 +6,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,6 +17,7 @@ RELEASED, UNCHANGED, ACCEPTED, REFUSED = "released", "unchanged", "accepted", "r
 RUNNING, FAILED, INTERRUPTED = "running", "failed", "interrupted"
 SETTLED = (RELEASED, UNCHANGED, ACCEPTED, REFUSED)
 OWED = (FAILED, INTERRUPTED)
+_DIED = "the process ended without a word (killed, or power lost)"
 # The trigger of a run that was read back from its release.
 REBUILT = "rebuilt"
 # A run without DVC consumed no inputs and settles none.
@@ -39,6 +40,11 @@ class Run:
     left_behind: dict[str, Any] | None
     release: str | None
     error: str | None
+
+    @property
+    def ended_how(self) -> str:
+        """The end of one that came to none that is good, in a sentence: it failed, it was interrupted."""
+        return f"was {self.state}" if self.state == INTERRUPTED else self.state
 
 
 @dataclass(frozen=True)
@@ -93,12 +99,12 @@ class Runs(Database):
         """Mark runs that never ended as interrupted, and return them. Call only while holding the run lock."""
         dead = self._runs("state = ?", (RUNNING,))
         for run in dead:
-            self.finish(run.id, INTERRUPTED, error="the process ended without a word (killed, or power lost)")
+            self.finish(run.id, INTERRUPTED, error=_DIED)
         return dead
 
-    def last_run(self) -> Run | None:
-        """The newest run, whatever became of it."""
-        return next(iter(self._runs("1 ORDER BY rowid DESC LIMIT 1")), None)
+    def last_run(self, going_on: bool = True) -> Run | None:
+        """The newest run, whatever became of it; unless one is ``going_on``, one that never ended died."""
+        return next(iter(self._runs("1 ORDER BY rowid DESC LIMIT 1", going_on=going_on)), None)
 
     def last_settled(self) -> Run | None:
         """The newest run whose inputs need no further work."""
@@ -108,10 +114,14 @@ class Runs(Database):
         """The newest run that left something behind, settled or not."""
         return next(iter(self._runs("left_behind IS NOT NULL ORDER BY rowid DESC LIMIT 1")), None)
 
-    def unfinished(self) -> list[Run]:
-        """The runs since the last settled one that failed or were interrupted, newest first."""
+    def unfinished(self, going_on: bool) -> list[Run]:
+        """The runs since the last settled one that failed or were interrupted, newest first.
+
+        Unless one is ``going_on``, which holds the run lock, a run that never ended died, and is interrupted.
+        """
         settled = f"SELECT max(rowid) FROM run WHERE {_SETTLED}"
-        return self._runs(f"state IN (?, ?) AND rowid > ifnull(({settled}), 0) ORDER BY rowid DESC", (*OWED, *SETTLED))
+        where = f"state IN (?, ?, ?) AND rowid > ifnull(({settled}), 0) ORDER BY rowid DESC"
+        return self._runs(where, (*OWED, FAILED if going_on else RUNNING, *SETTLED), going_on)
 
     def runs(self, limit: int = 20) -> list[Run]:
         """The newest runs, newest first."""
@@ -130,9 +140,12 @@ class Runs(Database):
             self._db.execute("SELECT state, count(*) FROM run WHERE ended IS NOT NULL GROUP BY state").fetchall()
         )
 
-    def _runs(self, where: str, values: Iterable[Any] = ()) -> list[Run]:
+    def _runs(self, where: str, values: Iterable[Any] = (), going_on: bool = True) -> list[Run]:
         rows = self._db.execute(f"SELECT * FROM run WHERE {where}", tuple(values)).fetchall()
-        return [_run(row) for row in rows]
+        found = [_run(row) for row in rows]
+        if going_on:
+            return found
+        return [replace(one, state=INTERRUPTED, error=_DIED) if one.state == RUNNING else one for one in found]
 
     def step_begins(self, run: str, name: str) -> int:
         """Record that a step starts; returns its position."""

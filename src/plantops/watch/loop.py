@@ -12,7 +12,7 @@ from plantops import checking, config, detect, lock, pipeline, recall, store
 from plantops.config import Config
 from plantops.console import Console
 from plantops.errors import Busy, PlantopsError, Refused, SetupError, StepFailed
-from plantops.follow import Follower
+from plantops.follow import ONCE_S, Follower
 from plantops.pipeline import Outcome
 from plantops.plan import Plan
 from plantops.steps import Options
@@ -99,6 +99,7 @@ class Watch:
         """One look, and at most one run. Raises what a run raises, and StepFailed when it was tried too often."""
         ours = heartbeat.alive(self.config.state) is None
         self._beat = heartbeat.first(self.interval_s, heartbeat.ONCE)
+        self._follower = Follower(ONCE_S)
         try:
             if not self._look().waiting:
                 return
@@ -175,10 +176,7 @@ class Watch:
         rules = Rules(self.interval_s, self.config.watch.max_retries, self.config.watch.max_runs_per_hour)
         with recall.look(self.config) as state:
             begun = [datetime.fromisoformat(one) for one in state.begun(TRIGGER, rules.max_runs_per_hour)]
-            last = state.last_run()
         owed = [one for one in todo.owed if one.id not in self._forgiven]
-        if last and last.state == store.RUNNING and detect.given(last.inputs) == detect.given(todo.inputs):
-            owed.insert(0, last)  # its process is dead, or it would hold the lock
         tries = [Try(datetime.fromisoformat(one.ended or one.started), one.state != store.FAILED) for one in owed]
         return decide(tries, begun, rules, datetime.now(UTC))
 
@@ -186,7 +184,7 @@ class Watch:
         """Run; what came of it is found by the next look, at once."""
         self._note(replace(self._beat, checked=store.now(), state=heartbeat.RUNNING, why="", next_try=None))
         if todo.owed:
-            self._tell(f"trying again after run {todo.owed[0].id}, which {todo.owed[0].state}")
+            self._tell(f"trying again after run {todo.owed[0].id}, which {todo.owed[0].ended_how}")
         before = self._newest()
         try:
             outcome = pipeline.run(self.config, Options(), self.console, TRIGGER)
@@ -237,9 +235,11 @@ class Watch:
         self._told["error"] = line
 
     def _tell_due(self, todo: Plan) -> None:
-        key = (detect.fingerprint(detect.given(todo.inputs)), todo.due, self._loose)
-        if self._told.get("due") != key:
-            self._tell("; ".join(todo.sentences()))
+        adds = bool(self._loose) and self.config.data.untracked == "add"
+        hidden = todo.due or adds  # the run tells of such photos, with what helps
+        key = (detect.fingerprint(detect.given(todo.inputs)), todo.due, () if hidden else self._loose)
+        if self._told.get("due") != key and (todo.due or not adds):
+            self._tell("; ".join((replace(todo, loose=None) if hidden else todo).sentences()))
             self._told["due"] = key
 
     def _tell(self, text: str, topic: str = "") -> None:
@@ -269,7 +269,7 @@ class Watch:
         self.config, self._closely = fresh, True
         self._hindrance.look_again()
         with recall.look(fresh) as state:
-            self._forgiven = {one.id for one in state.unfinished()}
+            self._forgiven = {one.id for one in state.unfinished(going_on=False)}
 
     def _newest(self) -> str:
         with recall.look(self.config) as state:
