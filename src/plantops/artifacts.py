@@ -16,6 +16,7 @@ EPOCHS = Path("plots/epochs.csv")
 EVALUATION = Path("metrics/evaluation.json")
 PREDICTIONS = Path("models/evaluation/predictions.parquet")
 REPORTS = Path("reports")
+FIELD = Path("data/field")
 _REMEDY = "dvc checkout, or plantops run --force"
 
 

@@ -99,6 +99,7 @@ def _metrics(
         **measure.abstention(test.confidence, test.right, unsure),
         "unlike": unlike,
         **_shortcuts(prepared, test),
+        "field_accuracy": float(answered.field.right.mean()) if answered.field else None,
         "field": _field(answered.field, outside, classes, unsure) if outside else None,
         "health": measure.health(matrix, classes),
         "robustness": {name: _accuracy(one) for name, one in answered.probes.items() if name != STRANGE},
