@@ -66,7 +66,7 @@ def _scores(metrics: Mapping[str, Any]) -> Iterator[str]:
     if health:
         yield _row(f"diseased leaves found, of {health['diseased']:,}", health, "diseased_found")
         yield _row(f"healthy leaves let be, of {health['healthy']:,}", health, "healthy_spared")
-    if metrics.get("unsure") is not None and metrics.get("accuracy_when_sure") is not None:
+    if metrics.get("unsure") and metrics.get("accuracy_when_sure") is not None:
         sure = f"accuracy when sure (confidence ≥ {metrics['unsure']:.2f}; {share(metrics['coverage'])} of photos)"
         yield f"| {sure} | {metrics['accuracy_when_sure']:.3f} | |"
     yield f"| from eight background pixels alone | {metrics['background_accuracy']:.3f} | |"

@@ -23,6 +23,7 @@ from plantops.photo import normalise, table
 from plantops.preprocess import Preprocessing
 
 _BATCH = 64
+_COARSEST = 3  # rows and columns of a map that can point at anything
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def normalisation(backbone: str) -> tuple[tuple[float, float, float], tuple[floa
 class Seen:
     """What a network says of n photos: ``logits`` (n, classes), and where it can tell, ``embedding`` (n, d).
 
-    ``activation`` (n, rows, columns): the class-activation map of the class that it answers.
+    ``activation`` (n, rows, columns): the class-activation map of the class that it answers, 3 x 3 or finer.
     """
 
     logits: NDArray[np.float32]
@@ -134,7 +135,9 @@ class Model:
             for name, values in outputs.items():
                 found[name].append(values.numpy())
         whole = {name: np.concatenate(parts) for name, parts in found.items()}
-        return Seen(whole[LOGITS], whole.get(EMBEDDING), whole.get(MAPS))
+        maps = whole.get(MAPS)
+        fine = maps is not None and min(maps.shape[1:]) >= _COARSEST
+        return Seen(whole[LOGITS], whole.get(EMBEDDING), maps if fine else None)
 
     def _batches(self, pixels: NDArray[np.uint8]) -> Iterator[torch.Tensor]:
         lookup = table(self.info.preprocessing)

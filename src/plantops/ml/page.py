@@ -25,7 +25,7 @@ p { margin:6px 0; max-width:74ch } .soft, figcaption small { color:var(--soft) }
 .remarks li { margin:5px 0; max-width:80ch }
 .gallery { display:grid; grid-template-columns:repeat(auto-fill,minmax(220px,1fr)); gap:14px; margin-top:12px }
 figure { margin:0; background:var(--card); border:1px solid var(--edge); border-radius:10px; overflow:hidden; break-inside:avoid }
-figure div { display:grid; grid-template-columns:1fr 1fr } figure img { width:100%; aspect-ratio:1; display:block }
+figure div { display:grid; grid-template-columns:1fr 1fr } figure .one { grid-template-columns:1fr } figure img { width:100%; aspect-ratio:1; display:block }
 figcaption { padding:8px 11px 10px; font-size:.86rem; line-height:1.35; overflow-wrap:anywhere }
 figcaption small { display:block; font-size:.75rem; margin-top:3px } .no { color:var(--bad) } .yes { color:var(--good) }
 .scroll { overflow-x:auto } table { border-collapse:collapse; width:100%; font-size:.9rem; font-variant-numeric:tabular-nums }
@@ -61,7 +61,7 @@ It was asked about {{ "{:,}".format(m.photos) }} test photos{% if m.field is def
 {% if m.remarks %}<ul class="remarks">{% for one in m.remarks %}<li>{{ one }}</li>{% endfor %}</ul>{% endif %}
 
 {% macro gallery(found) %}<div class="gallery">{% for one in found %}
-<figure><div><img src="{{ one.photo }}" alt="photo of {{ spoken(one.actual) }}" loading="lazy">{% if one.looked %}<img src="{{ one.looked }}" alt="what spoke for the answer" loading="lazy">{% endif %}</div>
+<figure><div{% if not one.looked %} class="one"{% endif %}><img src="{{ one.photo }}" alt="photo of {{ spoken(one.actual) }}" loading="lazy">{% if one.looked %}<img src="{{ one.looked }}" alt="what spoke for the answer" loading="lazy">{% endif %}</div>
 <figcaption>{% if one.actual == one.predicted %}<b class="yes">{{ spoken(one.actual) }}</b> {{ percent(one.confidence) }}{% else %}is <b>{{ spoken(one.actual) }}</b><br>it said <b class="no">{{ spoken(one.predicted) }}</b> {{ percent(one.confidence) }}{% endif %}<small>{{ plain(one.path) }}</small></figcaption></figure>{% endfor %}
 </div>{% endmacro %}
 <h2>What it got wrong</h2>
@@ -84,7 +84,7 @@ It was asked about {{ "{:,}".format(m.photos) }} test photos{% if m.field is def
 
 <h2>Can its confidence be trusted?</h2>
 <div class="pair"><div><h3>Calibration</h3><p class="soft">On the dotted line, “90 %” means right nine times in ten. Mean gap {{ percent(m.ece) }} (before its confidence was put right: {{ percent(m.ece_before) }}), temperature {{ "%.2f"|format(m.temperature) }}, Brier score {{ number(m.brier) }}.</p>{{ reliability }}</div>
-<div><h3>Saying “I am not sure”</h3><p class="soft">{% if m.unsure is defined %}Under a confidence of {{ percent(m.unsure) }} it abstains (chosen on validation photos so that its answers reach {{ percent(m.target_accuracy) }}): then it answers {{ percent(m.coverage) }} of the test photos{% if m.accuracy_when_sure is defined %} and is right on {{ percent(m.accuracy_when_sure) }} of them (circle){% endif %}.{% else %}It never abstains: no confidence was found at which its answers reach {{ percent(m.target_accuracy) }}.{% endif %}</p>{{ coverage }}</div></div>
+<div><h3>Saying “I am not sure”</h3><p class="soft">{% if m.unsure is defined and m.unsure == 0 %}It never abstains: all its answers on validation photos together reach the {{ percent(m.target_accuracy) }} that are wanted.{% elif m.unsure is defined %}Under a confidence of {{ percent(m.unsure) }} it abstains (chosen on validation photos so that its answers reach {{ percent(m.target_accuracy) }}): then it answers {{ percent(m.coverage) }} of the test photos{% if m.accuracy_when_sure is defined %} and is right on {{ percent(m.accuracy_when_sure) }} of them (circle){% endif %}.{% else %}It never abstains: no confidence was found at which its answers reach {{ percent(m.target_accuracy) }}.{% endif %}</p>{{ coverage }}</div></div>
 
 <h2>Photos that come otherwise</h2>
 <p class="soft">{{ probed }} test photos, asked again after each change.</p>

@@ -74,7 +74,7 @@ def _between(values: Mapping[str, Any], key: str) -> str:
 
 def _charts(metrics: Mapping[str, Any], info: Info, test: Asked) -> dict[str, Any]:
     _, answered, accuracy = calibration.coverage(test.confidence, test.right)
-    stands = metrics.get("unsure") is not None and metrics.get("accuracy_when_sure") is not None
+    stands = metrics.get("unsure") and metrics.get("accuracy_when_sure") is not None
     counts = scores.confusion(test.actual, test.predicted, len(info.classes))
     drawn = len(info.classes) <= _LARGEST_MATRIX
     return {

@@ -17,7 +17,6 @@ from plantops.ml.scores import wilson
 
 TELLING = 0.25  # of the way from guessing to knowing: from there on the background is called out
 _TREES = 100
-_COARSEST = 3
 _MOST = 10_000  # photos to learn from
 
 Pixels = NDArray[np.uint8]
@@ -111,12 +110,7 @@ class Attention:
 
 
 def attention(photos: Pixels, activations: NDArray[np.floating]) -> Attention | None:
-    """Of photos (n, size, size, 3) and activations of the class answered (n, rows, columns).
-
-    None where no photo shows a leaf, or the maps are too coarse (fewer than 3 x 3) to point at one.
-    """
-    if min(activations.shape[1:]) < _COARSEST:
-        return None
+    """Of photos (n, size, size, 3) and activations of the class answered (n, rows, columns); None without a leaf."""
     shares = []
     for photo, activation in zip(photos, activations, strict=True):
         mask, where = leaf(photo), spread(activation, photo.shape[0])
