@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from plantops.ml.calibration import Bin
 
-_WIDE, _HIGH, _LEFT, _BELOW = 340, 250, 44, 40
-_CELL, _NAMES = 20, 250
+_WIDE, _HIGH, _LEFT, _BELOW = 340, 250, 48, 40
+_CELL, _NAMES = 20, 272
 _STEPS = 200  # points of a curve
 
 
@@ -19,9 +19,9 @@ def whisker(low: float, value: float, high: float) -> Markup:
     """A share with its interval, on a line from 0 to 1."""
     return Markup(
         '<svg class="whisker" viewBox="0 0 160 14" role="img" aria-label="{} to {}">'
-        '<path class="rail" d="M2 7H158"/><path class="reach" d="M{:.1f} 7H{:.1f}"/>'
+        '<path class="rail" d="M5 7H155"/><path class="reach" d="M{:.1f} 7H{:.1f}"/>'
         '<circle class="dot" cx="{:.1f}" cy="7" r="4"/></svg>'
-    ).format(f"{low:.2f}", f"{high:.2f}", 2 + 156 * low, 2 + 156 * high, 2 + 156 * value)
+    ).format(f"{low:.2f}", f"{high:.2f}", 5 + 150 * low, 5 + 150 * high, 5 + 150 * value)
 
 
 def reliability(bins: Sequence[Bin]) -> Markup:
@@ -76,7 +76,7 @@ def matrix(counts: NDArray[np.int64], names: Sequence[str]) -> Markup:
 
 
 def _x(value: float) -> float:
-    return _LEFT + value * (_WIDE - _LEFT - 12)
+    return _LEFT + value * (_WIDE - _LEFT - 22)
 
 
 def _y(value: float) -> float:
@@ -95,7 +95,7 @@ def _axes(x_title: str, y_title: str, inside: Iterable[Markup], floor: float = 0
         ticks.append(Markup('<text class="tick" x="{:.1f}" y="{}">{}</text>').format(
             _x(part), _HIGH - _BELOW + 16, f"{part:.0%}"))  # fmt: skip
         ticks.append(Markup('<text class="tick left" x="{}" y="{:.1f}">{}</text>').format(
-            _LEFT - 6, _y(part) + 4, f"{floor + part * (1 - floor):.0%}"))  # fmt: skip
+            _LEFT - 6, _y(part) + 4, f"{100 * (floor + part * (1 - floor)):.3g}%"))  # fmt: skip
     return Markup(
         '<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{} over {}">{}{}'
         '<text class="axis" x="{}" y="{}">{}</text></svg>'

@@ -15,9 +15,9 @@ body { margin:0; background:var(--ground); color:var(--ink); font:16px/1.5 syste
 main { max-width:1040px; margin:0 auto; padding:28px 20px 60px }
 h1 { font-size:1.7rem; line-height:1.2; margin:0 0 4px } h2 { font-size:1.2rem; margin:40px 0 6px }
 p { margin:6px 0; max-width:74ch } .soft, figcaption small { color:var(--soft) } .soft { font-size:.92rem }
-.cards { display:grid; grid-template-columns:repeat(auto-fill,minmax(190px,1fr)); gap:12px; margin:20px 0 }
+.cards { display:grid; grid-template-columns:repeat(auto-fill,minmax(150px,1fr)); gap:12px; margin:20px 0 }
 .card { background:var(--card); border:1px solid var(--edge); border-radius:10px; padding:12px 14px; break-inside:avoid }
-.card b { display:block; font-size:1.75rem; line-height:1.15; font-variant-numeric:tabular-nums; margin:2px 0 }
+.card b { display:block; font-size:1.6rem; line-height:1.2; font-variant-numeric:tabular-nums; margin:2px 0 }
 .card span { font-size:.86rem; color:var(--soft); display:block } .card .what { color:var(--ink); font-size:.92rem }
 .card.first { border-color:var(--good); box-shadow:inset 0 0 0 1px var(--good) } .card.warn { background:var(--warned) }
 .card.warn b { color:var(--warn) }
@@ -61,7 +61,7 @@ It was asked about {{ "{:,}".format(m.photos) }} test photos{% if m.field is def
 {% if m.remarks %}<ul class="remarks">{% for one in m.remarks %}<li>{{ one }}</li>{% endfor %}</ul>{% endif %}
 
 {% macro gallery(found) %}<div class="gallery">{% for one in found %}
-<figure><div{% if not one.looked %} class="one"{% endif %}><img src="{{ one.photo }}" alt="photo of {{ spoken(one.actual) }}" loading="lazy">{% if one.looked %}<img src="{{ one.looked }}" alt="what spoke for the answer" loading="lazy">{% endif %}</div>
+<figure><div{% if not one.looked %} class="one"{% endif %}><img src="{{ one.photo }}" alt="photo of {{ spoken(one.actual) }}">{% if one.looked %}<img src="{{ one.looked }}" alt="what spoke for the answer">{% endif %}</div>
 <figcaption>{% if one.actual == one.predicted %}<b class="yes">{{ spoken(one.actual) }}</b> {{ percent(one.confidence) }}{% else %}is <b>{{ spoken(one.actual) }}</b><br>it said <b class="no">{{ spoken(one.predicted) }}</b> {{ percent(one.confidence) }}{% endif %}<small>{{ plain(one.path) }}</small></figcaption></figure>{% endfor %}
 </div>{% endmacro %}
 <h2>What it got wrong</h2>

@@ -101,7 +101,7 @@ def _template() -> jinja2.Template:
     made = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     made.globals |= {
         "plain": plain, "spoken": spoken, "whisker": charts.whisker,
-        "percent": lambda value: "–" if value is None else share(value),
+        "percent": lambda value: "–" if value is None else share(value).replace(" ", "\u00a0"),
         "number": lambda value: "–" if value is None else f"{value:.3f}",
     }  # fmt: skip
     return made.from_string(page.TEMPLATE)
