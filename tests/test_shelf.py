@@ -85,5 +85,5 @@ def test_names_of_files_in_any_encoding_are_kept(project: Path) -> None:
     split = project / "split.csv"
     split.write_text("path,md5,split\n")
     lineage = {"went_to_another_split": {os.fsdecode(b"caf\xe9.jpg"): "train → test"}}
-    staged = Shelf(project / "models").stage("third", {"release": "third"}, lineage, split)
+    staged = Shelf(project / "models").stage("third", {"release": "third"}, lineage, split, project / "reports")
     assert json.loads((staged / "lineage.json").read_text()) == lineage

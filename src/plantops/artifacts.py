@@ -14,7 +14,9 @@ INDEX = Path("data/prepared/index.csv")
 DATA = Path("metrics/data.json")
 EPOCHS = Path("plots/epochs.csv")
 EVALUATION = Path("metrics/evaluation.json")
-PREDICTIONS = Path("models/evaluation/predictions.csv")
+PREDICTIONS = Path("models/evaluation/predictions.parquet")
+REPORTS = Path("reports")
+FIELD = Path("data/field")
 _REMEDY = "dvc checkout, or plantops run --force"
 
 
@@ -25,6 +27,22 @@ def rows(path: Path) -> list[dict[str, str]]:
             return list(csv.DictReader(file))
     except FileNotFoundError:
         raise StepFailed(f"{path} is missing", _REMEDY) from None
+
+
+def predictions(path: Path, split: str = "test") -> list[dict[str, Any]]:
+    """Answers on the photos of one split: path, md5, actual, predicted, confidence. Raises StepFailed."""
+    from pyarrow import ArrowInvalid, binary, parquet  # heavy: not on the way to `check`
+
+    try:
+        table = parquet.read_table(path, columns=["path", "md5", "actual", "predicted", "confidence", "split"])
+    except (FileNotFoundError, ArrowInvalid) as error:
+        raise StepFailed(f"{path} cannot be read: {error}", _REMEDY) from None
+    columns = {name: table[name].to_pylist() for name in ("md5", "confidence", "split")}
+    for name in ("path", "actual", "predicted"):  # names of files need not be UTF-8
+        parts = [one for chunk in table[name].chunks for one in chunk.view(binary()).to_pylist()]
+        columns[name] = [one.decode("utf-8", "surrogateescape") for one in parts]
+    found = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    return [one for one in found if one["split"] == split]
 
 
 def values(path: Path) -> dict[str, Any]:

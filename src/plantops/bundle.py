@@ -4,6 +4,7 @@
                      ``embedding`` (n, features) and ``maps`` (n, classes, rows, columns)
 ``model.ckpt``       the Lightning checkpoint it came from (not needed for serving)
 ``manifest.json``    classes, preprocessing, temperature, thresholds, digests
+``reference.npz``    optional: what the photos it learned from look like to it (``mean``, ``whiten``)
 ``golden.json``      for each file in ``golden/``: the checkpoint's probabilities
 
 The digest covers what serving computes with, and nothing else: two bundles with one digest answer alike.
@@ -21,6 +22,8 @@ from plantops.preprocess import Preprocessing
 
 FORMAT = 1
 MODEL, CHECKPOINT, MANIFEST, GOLDEN = "model.onnx", "model.ckpt", "manifest.json", "golden.json"
+REFERENCE = "reference.npz"
+UNSURE, UNLIKE = "unsure", "unlike"  # thresholds
 LOGITS, EMBEDDING, MAPS = "logits", "embedding", "maps"  # outputs of the graph; the logits come first, by any name
 GOLDEN_TOLERANCE = 1e-3
 
@@ -41,7 +44,9 @@ class Golden:
 class Manifest:
     """What ``manifest.json`` holds.
 
-    ``temperature`` divides the logits before the softmax; ``thresholds`` names cut-offs on the confidence.
+    ``temperature`` divides the logits before the softmax. ``thresholds``: ``unsure``, the confidence under which the
+    model abstains; ``unlike``, the squared distance by ``reference.npz`` (whose sha256 is ``reference``) above which a
+    photo looks like nothing it learned from. Each may be absent.
     ``model`` (backbone, parameters, sha256 of the ONNX file), ``data`` (digest, photos, counts per class) and
     ``metrics`` (accuracy, macro_f1, ...) describe; they do not change an answer.
     """
@@ -54,6 +59,7 @@ class Manifest:
     metrics: dict[str, Any] = field(default_factory=dict)
     temperature: float = 1.0
     thresholds: dict[str, float] = field(default_factory=dict)
+    reference: str = ""
 
     @property
     def digest(self) -> str:
@@ -65,6 +71,7 @@ class Manifest:
             "temperature": self.temperature,
             "thresholds": self.thresholds,
             "sample_data": self.sample_data,
+            **({"reference": self.reference} if self.reference else {}),
         }
         return hashlib.sha256(json.dumps(serving, sort_keys=True).encode()).hexdigest()
 
@@ -81,6 +88,7 @@ class Manifest:
             "model": self.model,
             "data": self.data,
             "metrics": self.metrics,
+            "reference": self.reference,
         }
 
     @classmethod
@@ -98,6 +106,7 @@ class Manifest:
                 metrics=values["metrics"],
                 temperature=values["temperature"],
                 thresholds=values["thresholds"],
+                reference=values.get("reference", ""),  # bundles of earlier versions say nothing
             )
             written = values["digest"]
         except (KeyError, TypeError, ValueError) as error:
@@ -122,12 +131,15 @@ class Bundle:
         try:
             manifest = Manifest.from_dict(json.loads((path / MANIFEST).read_text()))
             found = sha256(path / MODEL)
+            reference = sha256(path / REFERENCE) if manifest.reference else ""
         except FileNotFoundError as error:
             raise BadBundle(f"{error.filename} is missing") from None
         except json.JSONDecodeError as error:
             raise BadBundle(f"{path / MANIFEST}: {error}") from None
         if found != manifest.model["sha256"]:
             raise BadBundle(f"{path / MODEL} is not the file that manifest.json names")
+        if reference != manifest.reference:
+            raise BadBundle(f"{path / REFERENCE} is not the file that manifest.json names")
         return cls(path, manifest)
 
     @property

@@ -233,6 +233,18 @@ def gate(
 
 
 @command()
+def show(
+    release: Annotated[str | None, typer.Argument(help="Which one; the one in service by default.")] = None,
+    as_json: Json = False,
+    config: ConfigFile = None,
+) -> None:
+    """Say how good a release is, and where its report and model card are."""
+    from plantops import report
+
+    report.show(_config(config), Console(), release, as_json)
+
+
+@command()
 def rollback(
     release: Annotated[str | None, typer.Argument(help="Which one; the previous by default.")] = None,
     config: ConfigFile = None,

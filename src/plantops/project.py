@@ -17,6 +17,7 @@ _OWN = (".env", ".env.new", "app")
 # DVC takes an empty lock, and `git add … dvc.lock` works before the first run.
 _EMPTY_LOCK = "schema: '2.0'\n"
 _RAW = Path("data/raw/PlantVillage")
+_FIELD = Path("data/field")  # a stage depends on it, so it is there also when it is empty
 
 
 def make(folder: Path) -> list[str]:
@@ -30,8 +31,9 @@ def make(folder: Path) -> list[str]:
         code.write(folder, dvc.pipeline(folder))
     if not (folder / LOCK).exists():
         (folder / LOCK).write_text(_EMPTY_LOCK, encoding="utf-8")
-    (folder / _RAW).mkdir(parents=True, exist_ok=True)
-    (folder / _RAW / ".gitkeep").touch()
+    for data in (_RAW, _FIELD):
+        (folder / data).mkdir(parents=True, exist_ok=True)
+        (folder / data / ".gitkeep").touch()
     ours = _git_init(folder)
     done += ["made a git repository"] if ours else []
     done += ["initialised DVC"] if _dvc_init(folder) else []
@@ -91,7 +93,10 @@ def _dvc_init(folder: Path) -> bool:
 
 def _commit(folder: Path) -> None:
     # Only what we made: the folder may hold archives and secrets of the user's.
-    _must(["git", "add", *_TEMPLATES, _DOCKER, CODE, LOCK, ".dvc", str(_RAW / ".gitkeep")], folder)
+    _must(
+        ["git", "add", *_TEMPLATES, _DOCKER, CODE, LOCK, ".dvc", str(_RAW / ".gitkeep"), str(_FIELD / ".gitkeep")],
+        folder,
+    )
     _must(["git", *branch.identity(folder), "commit", "-q", "-m", "Start a plantops project"], folder)
 
 

@@ -1,7 +1,7 @@
 """The folders under models/: releases, refused, production. Each appears whole or not at all.
 
-``models/releases/<release>/``  a bundle, ``release.json``, ``lineage.json`` and ``split.csv``; never changed afterwards
-``models/refused/<run>/``       the last five candidates that the gate did not accept, with ``verdict.json``
+``models/releases/<release>/``  a bundle, ``release.json``, ``lineage.json``, ``split.csv``, ``reports/``; never changed
+``models/refused/<run>/``       the last five candidates that the gate did not accept: ``verdict.json``, ``reports/``
 ``models/production/``          a copy of the release in service, exchanged as one folder
 """
 
@@ -20,6 +20,7 @@ from plantops.bundle import BadBundle, Bundle
 from plantops.errors import StepFailed
 
 RELEASE_FILE, LINEAGE_FILE, VERDICT_FILE, SPLIT_FILE = "release.json", "lineage.json", "verdict.json", "split.csv"
+REPORTS = "reports"
 _KEPT_REFUSED = 5
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
@@ -56,8 +57,8 @@ class Shelf:
                 found.append((facts, _read_json(file.with_name(LINEAGE_FILE))))
         return sorted(found, key=lambda one: str(one[0].get("created")))
 
-    def stage(self, name: str, facts: dict[str, Any], lineage: dict[str, Any], split: Path) -> Path:
-        """Put the candidate on the shelf as a release, with its split list; an existing one stays.
+    def stage(self, name: str, facts: dict[str, Any], lineage: dict[str, Any], split: Path, reports: Path) -> Path:
+        """Put the candidate on the shelf as a release, with its split list and reports; an existing one stays.
 
         ``facts`` travel with the model, into the image too; ``lineage`` (uncommitted code and the like) stays here.
         """
@@ -67,18 +68,20 @@ class Shelf:
             def fill(folder: Path) -> None:
                 shutil.copytree(self.candidate, folder, dirs_exist_ok=True)
                 shutil.copyfile(split, folder / SPLIT_FILE)
+                _copy_reports(reports, folder)
                 _write_json(folder / RELEASE_FILE, facts)
                 _write_json(folder / LINEAGE_FILE, lineage)
 
             whole.appear(target, fill)
         return target
 
-    def refuse(self, run: str, verdict: dict[str, Any]) -> Path:
-        """Keep a refused candidate with the verdict; only the last five stay."""
+    def refuse(self, run: str, verdict: dict[str, Any], reports: Path) -> Path:
+        """Keep a refused candidate with the verdict and reports; only the last five stay."""
 
         def fill(folder: Path) -> None:
             shutil.copytree(self.candidate, folder, dirs_exist_ok=True)
             _write_json(folder / VERDICT_FILE, verdict)
+            _copy_reports(reports, folder)
 
         whole.appear(self.refused / run, fill)
         for old in sorted(self.refused.iterdir())[:-_KEPT_REFUSED]:
@@ -113,6 +116,13 @@ def release_of(folder: Path) -> str:
         return Bundle.load(folder).digest[:12]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StepFailed(f"{folder} holds no release: {type(error).__name__}: {error}") from None
+
+
+def _copy_reports(reports: Path, folder: Path) -> None:
+    """Pages and cards in folder ``reports``, where there are any."""
+    for file in sorted(reports.glob("*.*")):
+        (folder / REPORTS).mkdir(exist_ok=True)
+        shutil.copyfile(file, folder / REPORTS / file.name)
 
 
 def _whole(folder: Path) -> bool:

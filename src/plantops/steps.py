@@ -148,7 +148,8 @@ def judge(work: Work) -> str:
 
 def _refused(work: Work, verdict: gate.Verdict, reasons: str) -> Refused:
     """Keep the candidate with the verdict; the error says why, and what may be done."""
-    where = work.shelf.refuse(work.run, verdict.to_dict()).relative_to(work.config.root)
+    kept = work.shelf.refuse(work.run, verdict.to_dict(), work.config.root / artifacts.REPORTS)
+    where = kept.relative_to(work.config.root)
     why = "cannot accept the model" if verdict.binding else "did not accept the model"
     more = "" if verdict.binding else '; plantops run --accept-anyway "why" releases it on your word'
     return Refused(
@@ -167,8 +168,8 @@ def stage(work: Work) -> str:
     version = known.version if known else None
     if version is None:
         version = work.tracker.register(work.mlflow_run, name, bundle.digest)
-    split = work.config.root / artifacts.INDEX
-    work.shelf.stage(name, _facts(work, name, bundle, version), _lineage(work), split)
+    split, reports = work.config.root / artifacts.INDEX, work.config.root / artifacts.REPORTS
+    work.shelf.stage(name, _facts(work, name, bundle, version), _lineage(work), split, reports)
     work.store.add_release(
         Release(name, now(), work.run, bundle.digest, bundle.manifest.sample_data, work.mlflow_run, version, None)
     )

@@ -12,11 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from plantops import artifacts, code, dvc, git, lineage, process
+from plantops import artifacts, code, detect, dvc, git, lineage, process
 from plantops.bundle import Bundle
 from plantops.config import CODE, LOCK, PARAMS, Config
 from plantops.console import Console
-from plantops.detect import flatten
 from plantops.errors import MOVED, PlantopsError, SetupError, StepFailed
 from plantops.tracking import Tail, Tracker, Training
 
@@ -61,6 +60,8 @@ def reproduce(config: Config, console: Console, tracker: Tracker, run: str, forc
     trained on that was not read.
     """
     code.write(config.root, dvc.pipeline(config.root))
+    if any(path == artifacts.FIELD.as_posix() for _, path in detect.plain_deps(dvc.pipeline(config.root))):
+        (config.root / artifacts.FIELD).mkdir(parents=True, exist_ok=True)  # empty, but DVC must find it
     ran = Ran()
     with _following(config, console, tracker, run, ran) as on_line:
         lineage.mend(config.root)  # of a run that was killed before it did
@@ -112,7 +113,10 @@ def record(config: Config, tracker: Tracker, run: str, ran: Ran, bundle: Bundle,
             epochs=root / artifacts.EPOCHS,
             metrics=_numbers(artifacts.values(root / artifacts.EVALUATION)),
             artifacts=[
-                path for path in sorted([*root.glob("plots/*"), *root.glob("metrics/*.json")]) if path.is_file()
+                path
+                for pattern in ("plots/*", "metrics/*.json", f"{artifacts.REPORTS}/*")
+                for path in sorted(root.glob(pattern))
+                if path.is_file()
             ],
             bundle=bundle.path,
             dataset={
@@ -252,9 +256,9 @@ def _lookup(values: Any, key: str) -> Any:
 
 
 def _params(root: Path) -> dict[str, Any]:
-    return flatten(dvc.inputs(root).get(PARAMS) or {})
+    return detect.flatten(dvc.inputs(root).get(PARAMS) or {})
 
 
 def _numbers(values: dict[str, Any]) -> dict[str, float]:
-    flat = flatten(values)
+    flat = detect.flatten(values)
     return {key: float(v) for key, v in flat.items() if isinstance(v, (int, float)) and not isinstance(v, bool)}

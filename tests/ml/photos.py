@@ -18,6 +18,7 @@ PARAMS = {
         "epochs": 10, "batch_size": 6, "lr": 0.002, "weight_decay": 0.02, "label_smoothing": 0.1, "patience": 6,
         "small_epochs": 0, "precision": "auto", "accelerator": "cpu",
     },
+    "evaluate": {"target_accuracy": 0.9, "false_alarms": 0.05},
 }  # fmt: skip
 CLASSES = ("Pepper,_bell___healthy", "Spider_mites Two-spotted_spider_mite", "Cherry_(including_sour)___healthy")
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
+import pyarrow.parquet
 import pytest
 from PIL import Image
 
@@ -124,15 +125,18 @@ def ask(trained: Path, folder: Path, paths: list[str], out: Path, check: bool = 
     return sh(*command, "--raw", "raw", "--only", only, "--out", out, cwd=trained, check=check).stdout
 
 
-def rows(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+def rows(path: Path) -> list[dict[str, Any]]:
+    """Answers on test photos, with the probabilities by class."""
+    table = pyarrow.parquet.read_table(path)
+    classes = json.loads(table.schema.metadata[b"classes"])
+    told = [row for row in table.to_pylist() if row["split"] == "test"]
+    return [{**row, "shares": dict(zip(classes, row["probabilities"], strict=True))} for row in told]
 
 
 def test_compare_answers_as_the_evaluation_did(trained: Path, tmp_path: Path) -> None:
-    expected = rows(trained / "models/evaluation/predictions.csv")
-    ask(trained, trained / "models/candidate", [row["path"] for row in expected], tmp_path / "out.csv")
-    found = rows(tmp_path / "out.csv")
+    expected = rows(trained / "models/evaluation/predictions.parquet")
+    ask(trained, trained / "models/candidate", [row["path"] for row in expected], tmp_path / "out.parquet")
+    found = rows(tmp_path / "out.parquet")
     assert [list(row) for row in found] == [list(row) for row in expected]
     for one, other in zip(found, expected, strict=True):
         assert (one["path"], one["md5"], one["actual"]) == (other["path"], other["md5"], other["actual"])
@@ -146,14 +150,14 @@ def test_compare_uses_the_preprocessing_of_the_bundle(trained: Path, bundle: Bun
     manifest = replace(bundle.manifest, preprocessing=spec)
     (folder / "manifest.json").write_text(json.dumps(manifest.to_dict()))
     photo = Prepared.load(trained / "data/prepared").of("test")[0]
-    ask(trained, folder, [photo.path], tmp_path / "out.csv")
+    ask(trained, folder, [photo.path], tmp_path / "out.parquet")
     pixels = np.stack([decode((trained / "raw" / photo.path).read_bytes(), spec)])
     expected = answers(bundle.model, pixels, spec, manifest.temperature).max()
-    assert float(rows(tmp_path / "out.csv")[0]["confidence"]) == pytest.approx(expected, abs=1e-5)
+    assert float(rows(tmp_path / "out.parquet")[0]["confidence"]) == pytest.approx(expected, abs=1e-5)
 
 
 def test_compare_answers_with_the_given_classes_alone(trained: Path, bundle: Bundle, tmp_path: Path) -> None:
-    expected = rows(trained / "models/evaluation/predictions.csv")
+    expected = rows(trained / "models/evaluation/predictions.parquet")
     wanted = bundle.manifest.classes[1:]
     (tmp_path / "classes").write_bytes(b"\0".join(name.encode(errors="surrogateescape") for name in wanted))
     (tmp_path / "only").write_bytes(b"\0".join(os.fsencode(row["path"]) for row in expected))
@@ -166,10 +170,10 @@ def test_compare_answers_with_the_given_classes_alone(trained: Path, bundle: Bun
         "--index",
         "data/prepared/index.csv",
     ]
-    command += ["--raw", "raw", "--only", tmp_path / "only", "--out", tmp_path / "out.csv"]
+    command += ["--raw", "raw", "--only", tmp_path / "only", "--out", tmp_path / "out.parquet"]
     sh(*command, "--classes", tmp_path / "classes", cwd=trained)
-    for one, other in zip(rows(tmp_path / "out.csv"), expected, strict=True):
-        assert one["predicted"] == max(wanted, key=lambda name: float(other[f"p:{name}"]))
+    for one, other in zip(rows(tmp_path / "out.parquet"), expected, strict=True):
+        assert one["predicted"] == max(wanted, key=lambda name: other["shares"][name])
     (tmp_path / "classes").write_text("no such class")
     assert "names no class" in sh(*command, "--classes", tmp_path / "classes", cwd=trained, check=False).stdout
 
@@ -184,11 +188,11 @@ def test_latency_is_measured_in_turn(bundle: Bundle, tmp_path: Path) -> None:
 
 
 def test_compare_refuses_what_it_does_not_know(trained: Path, tmp_path: Path) -> None:
-    said = ask(trained, trained / "models/candidate", ["no/such.jpg"], tmp_path / "out.csv", check=False)
+    said = ask(trained, trained / "models/candidate", ["no/such.jpg"], tmp_path / "out.parquet", check=False)
     assert said.startswith("error: ")
     assert "no/such.jpg is not in the index" in said
-    assert "manifest.json is missing" in ask(trained, tmp_path, ["x"], tmp_path / "out.csv", check=False)
-    assert not (tmp_path / "out.csv").exists()
+    assert "manifest.json is missing" in ask(trained, tmp_path, ["x"], tmp_path / "out.parquet", check=False)
+    assert not (tmp_path / "out.parquet").exists()
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 
 from api_client import until
@@ -69,7 +70,7 @@ def test_outputs_hold_no_times_and_no_places(trained: Path) -> None:
     for path in (trained / "models").rglob("*.*"):
         assert str(trained).encode() not in path.read_bytes(), path
     left = {path.name for path in trained.iterdir()}
-    assert left == {"params.yaml", "raw", "data", "metrics", "models", "plots"}
+    assert left == {"params.yaml", "raw", "data", "metrics", "models", "plots", "reports"}
 
 
 def test_the_checkpoint_is_lightnings_and_needs_no_pickle(trained: Path) -> None:
@@ -149,7 +150,9 @@ def test_a_stage_before_its_inputs_says_what_to_run(tmp_path: Path, monkeypatch:
 
 
 def test_the_evaluation_counts_the_answers_it_lists(trained: Path) -> None:
-    answers, said = rows(trained / "models/evaluation/predictions.csv"), metrics(trained, "evaluation")
+    table = pyarrow.parquet.read_table(trained / "models/evaluation/predictions.parquet")
+    classes = json.loads(table.schema.metadata[b"classes"])
+    answers, said = [row for row in table.to_pylist() if row["split"] == "test"], metrics(trained, "evaluation")
     prepared = Prepared.load(trained / "data/prepared")
     assert [row["path"] for row in answers] == [photo.path for photo in prepared.of("test")]
     assert said["accuracy"] == pytest.approx(np.mean([row["actual"] == row["predicted"] for row in answers]), abs=1e-6)
@@ -158,7 +161,7 @@ def test_the_evaluation_counts_the_answers_it_lists(trained: Path) -> None:
         assert scores["support"] == len(mine)
         assert scores["recall"] == pytest.approx(np.mean(mine), abs=1e-6)
     for row in answers:
-        shares = {key.removeprefix("p:"): float(value) for key, value in row.items() if key.startswith("p:")}
+        shares = dict(zip(classes, row["probabilities"], strict=True))
         assert sum(shares.values()) == pytest.approx(1, abs=1e-4)
         assert row["predicted"] == max(shares, key=shares.__getitem__)
     pairs = [(row["actual"], row["predicted"]) for row in answers]

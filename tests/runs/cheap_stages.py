@@ -20,6 +20,8 @@ import yaml
 from onnx import TensorProto, helper, numpy_helper
 
 from plantops.bundle import CHECKPOINT, GOLDEN, MANIFEST, MODEL, Manifest, sha256
+from plantops.ml import predictions
+from plantops.ml.files import CARD, EVALUATION, PREDICTIONS, REPORT, fresh_file
 from plantops.ml.prepared import Photo, Prepared
 from plantops.photo import decode, normalise, table
 
@@ -58,15 +60,11 @@ def evaluate() -> None:
     photos = prepared.of("test")
     names = prepared.meta.classes
     shares = softmax(inputs(prepared, photos) @ np.load(WEIGHTS))
-    rows = [
-        {"path": one.path, "md5": one.md5, "actual": one.label, "predicted": names[share.argmax()]}
-        for one, share in zip(photos, shares, strict=True)
-    ]
-    write_csv(Path("models/evaluation/predictions.csv"), rows)
-    write_json(
-        Path("metrics/evaluation.json"),
-        {"accuracy": sum(row["actual"] == row["predicted"] for row in rows) / len(rows), "photos": len(rows)},
-    )
+    predictions.write(PREDICTIONS, names, [predictions.Answers(photos, shares)])
+    accuracy = float((shares.argmax(1) == prepared.labels(photos)).mean())
+    write_json(EVALUATION, {"accuracy": accuracy, "photos": len(photos)})
+    for report in (REPORT, CARD):
+        fresh_file(report).write_text(f"accuracy {accuracy:.3f}")
 
 
 def export() -> None:

@@ -16,6 +16,7 @@ import api_client
 from api_client import free_port, predict
 from conftest import plantops, sh
 from deploy.load import Load
+from plantops import artifacts
 from plantops.bundle import Bundle
 from plantops.photo import decode, normalise, table
 from plantops.shelf import Shelf
@@ -89,7 +90,7 @@ def test_first_release_answers_and_is_recorded(project: Path) -> None:
     assert run.data.params["model.backbone"] == "resnet10t"
     assert len(client.get_metric_history(run.info.run_id, "val_loss")) >= 5
     assert run.data.metrics["macro_f1"] == pytest.approx(metrics["macro_f1"])
-    assert {"bundle", "plots", "metrics"} <= {file.path for file in client.list_artifacts(run.info.run_id)}
+    assert {"bundle", "plots", "metrics", "reports"} <= {file.path for file in client.list_artifacts(run.info.run_id)}
 
 
 def test_dvc_shows_our_plots(project: Path) -> None:
@@ -123,14 +124,12 @@ def test_the_registered_model_loads_and_answers_alike(project: Path) -> None:
 
 
 def test_photos_it_never_saw_score_alike_through_the_api(project: Path) -> None:
-    import csv
-
-    rows = list(csv.DictReader((project / "models/evaluation/predictions.csv").open()))
+    rows = artifacts.predictions(project / "models/evaluation/predictions.parquet")
     port = int(url(project).rpartition(":")[2])
     for row in rows:
         said = predict(port, (project / RAW / row["path"]).read_bytes()).json
         assert said["prediction"] == row["predicted"]
-        assert said["confidence"] == pytest.approx(float(row["confidence"]), abs=1e-4)
+        assert said["confidence"] == pytest.approx(row["confidence"], abs=1e-4)
 
 
 def assert_metrics_diff(project: Path) -> None:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from plantops import code
-from plantops.bundle import GOLDEN, MANIFEST, MODEL, BadBundle, Bundle
+from plantops.bundle import GOLDEN, MANIFEST, MODEL, REFERENCE, BadBundle, Bundle
 from plantops.config import Config
 from plantops.deploy.sdk import speaking
 from plantops.errors import SetupError, StepFailed
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 DOCKERFILE, PACKAGES = "docker/Dockerfile.inference", "docker/requirements.lock"
 CODE, BUNDLE = "docker/app/plantops", "models/production"
-_SERVED = (MODEL, MANIFEST, GOLDEN, RELEASE_FILE)
+_SERVED = (MODEL, MANIFEST, REFERENCE, GOLDEN, RELEASE_FILE)
 _LATEST = "latest"
 _RELEASE, _CODE = "org.plantops.release", "org.plantops.serving-code"
 _SHOWN_LINES = 15

@@ -94,7 +94,7 @@ def ask(config: Config, folder: Path, photos: set[str], classes: Iterable[str] =
     root = config.root
     rows = [row for row in artifacts.rows(root / artifacts.INDEX) if row["md5"] in photos]
     with tempfile.TemporaryDirectory(dir=config.state) as scratch:
-        only, may, out = Path(scratch, "photos"), Path(scratch, "classes"), Path(scratch, "predictions.csv")
+        only, may, out = Path(scratch, "photos"), Path(scratch, "classes"), Path(scratch, "predictions.parquet")
         only.write_bytes(_list(row["path"] for row in rows))
         argv = ["python", "-m", "plantops.ml.compare", "--bundle", str(folder), "--index", str(root / artifacts.INDEX)]
         argv += ["--raw", str(dvc.raw_folder(root)), "--only", str(only), "--out", str(out)]
@@ -110,7 +110,7 @@ def given(config: Config, path: Path) -> list[gate.Answer]:
     groups = {row["md5"]: row["group"] for row in artifacts.rows(config.root / artifacts.INDEX)}
     return [
         gate.Answer(row["md5"], row["actual"], row["predicted"], groups.get(row["md5"], ""))
-        for row in artifacts.rows(path)
+        for row in artifacts.predictions(path)
     ]
 
 

@@ -1,6 +1,6 @@
 """How a bundle answers given photos, so that a champion and a candidate are judged on the same ones.
 
-    python -m plantops.ml.compare --bundle DIR --index data/prepared/index.csv --raw DIR --only LIST --out OUT.csv
+    python -m plantops.ml.compare --bundle DIR --index data/prepared/index.csv --raw DIR --only LIST --out OUT.parquet
         [--classes LIST]
 
 ``--only`` is a file of paths (relative to the raw folder, as in the index), each ended by a NUL byte or divided by one.
@@ -40,7 +40,7 @@ def main() -> None:
     found = answers(bundle.model, pixels, manifest.preprocessing, manifest.temperature)
     may = _places(manifest.classes, given.classes)
     shares = found[:, may] / np.maximum(found[:, may].sum(1, keepdims=True), 1e-300)
-    predictions.write(given.out, photos, [manifest.classes[one] for one in may], shares)
+    predictions.write(given.out, [manifest.classes[one] for one in may], [predictions.Answers(photos, shares)])
 
 
 def chosen(prepared: Prepared, only: Path) -> list[Photo]:

@@ -1,73 +1,193 @@
-"""evaluate: how the checkpoint answers the test photos."""
+"""evaluate: how the checkpoint answers photos that it did not learn from, and what it looks at."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from plantops.errors import StepFailed
-from plantops.ml import pictures, predictions, scores, stage
-from plantops.ml.files import (
-    CONFUSION,
-    CONFUSION_PICTURE,
-    CURVES_PICTURE,
-    EVALUATION,
-    PREDICTIONS,
-    fresh_folder,
-    open_csv,
-    write_json,
+from plantops.ml import (
+    calibration,
+    card,
+    examine,
+    field,
+    files,
+    measure,
+    pictures,
+    predictions,
+    reference,
+    remarks,
+    report,
+    scores,
+    shortcut,
+    stage,
 )
+from plantops.ml.examine import AS_IT_IS, STRANGE, Asked, Examiner
+from plantops.ml.field import Field
+from plantops.ml.files import fresh_folder, open_csv, write_json
 from plantops.ml.model import Model
+from plantops.ml.params import Evaluate, load
 from plantops.ml.prepared import Photo, Prepared
 
 
+@dataclass(frozen=True)
+class Answered:
+    """What was asked: test photos, photos for validation and from the field where there are any, and probes."""
+
+    test: Asked
+    val: Asked | None
+    field: Asked | None
+    probes: Mapping[str, Asked]
+
+    def judged(self) -> list[Asked]:
+        """What ``predictions.parquet`` lists."""
+        return [one for one in (self.test, self.val, self.field) if one]
+
+
 def main() -> None:
-    """Read data/prepared and models/checkpoint; write models/evaluation, metrics/evaluation.json and plots."""
-    prepared, model = Prepared.load(), Model.load()
-    photos = prepared.of("test")
-    if not photos:
+    """Read data/prepared, data/field and models/checkpoint; write models/evaluation, metrics, plots and reports."""
+    wanted, prepared, model = load().evaluate, Prepared.load(), Model.load()
+    if not prepared.of("test"):
         raise StepFailed(
             "there are no photos to test on: every class has a single group of photos, or split.test is 0",
             "look at split.group_by and split.test in params.yaml, or add photos of other leaves",
         )
-    probabilities = model.probabilities(prepared.images[[photo.row for photo in photos]])
-    actual, predicted = prepared.labels(photos), probabilities.argmax(1)
-    matrix = scores.confusion(actual, predicted, len(model.info.classes))
-    metrics = measure(matrix, probabilities, actual, model.info.classes)
-    fresh_folder(PREDICTIONS.parent)
-    predictions.write(PREDICTIONS, photos, model.info.classes, probabilities)
-    _write_confusion(CONFUSION, photos, [model.info.classes[number] for number in predicted])
-    pictures.draw_confusion(CONFUSION_PICTURE, matrix, model.info.classes)
-    f1 = {name: one["f1"] for name, one in metrics["per_class"].items() if one["f1"] is not None}
-    pictures.draw_curves(CURVES_PICTURE, probabilities.max(1), predicted == actual, f1)
-    write_json(EVALUATION, {**metrics, "sample_data": model.info.sample_data, "data_digest": prepared.meta.digest})
-    print(f"{len(photos):,} test photos: accuracy {metrics['accuracy']:.3f}, macro-F1 {metrics['macro_f1']:.3f}")
+    asker = examine.examiner(prepared, model)
+    outside = field.read(model.info.preprocessing, model.info.classes, {photo.md5 for photo in prepared.photos})
+    answered = _ask(asker, prepared, outside)
+    metrics = _metrics(asker, wanted, prepared, answered, outside)
+    _write(asker, answered, metrics)
+    report.write(
+        files.REPORT, metrics, model.info, answered.test, answered.field, len(answered.probes[AS_IT_IS].photos)
+    )
+    card.write(files.CARD, metrics, model.info, prepared)
+    print(f"{metrics['photos']:,} test photos: accuracy {metrics['accuracy']:.3f}, macro-F1 {metrics['macro_f1']:.3f}")
+    for sentence in metrics["remarks"]:
+        print(sentence)
 
 
-def measure(
-    matrix: scores.Matrix, probabilities: NDArray[np.float64], actual: NDArray[np.int64], classes: Sequence[str]
+def _ask(asker: Examiner, prepared: Prepared, outside: Field | None) -> Answered:
+    def ask(split: str) -> Asked | None:
+        photos = prepared.of(split)
+        return asker.ask(photos, examine.pixels(prepared, photos)) if photos else None
+
+    test = ask("test")
+    assert test, "main looks for test photos"
+    abroad = asker.ask(outside.photos, outside.pixels) if outside and outside.photos else None
+    return Answered(test, ask("val"), abroad, examine.probe(asker, test))
+
+
+def _metrics(
+    asker: Examiner, wanted: Evaluate, prepared: Prepared, answered: Answered, outside: Field | None
 ) -> dict[str, Any]:
-    """All scores, flat ones first; scores of a class without photos are None."""
-    per_class = zip(classes, scores.per_class(matrix), strict=True)
+    """All numbers, flat ones first, and remarks on them."""
+    classes, test = asker.model.info.classes, answered.test
+    matrix = scores.confusion(test.actual, test.predicted, len(classes))
+    unsure, unlike = _thresholds(wanted, answered.val)
+    found = {
+        **measure.quality(test.probabilities, test.actual, classes),
+        "ece_before": _ece_before(test),
+        "temperature": asker.model.temperature,
+        "fitted": asker.fitted,
+        "target_accuracy": wanted.target_accuracy,
+        "unsure": unsure,
+        **measure.abstention(test.confidence, test.right, unsure),
+        "unlike": unlike,
+        **_shortcuts(prepared, test),
+        "field_accuracy": float(answered.field.right.mean()) if answered.field else None,
+        "field": _field(answered.field, outside, classes, unsure) if outside else None,
+        "health": measure.health(matrix, classes),
+        "robustness": {name: _accuracy(one) for name, one in answered.probes.items() if name != STRANGE},
+        "strange": _strange(test, answered.probes[STRANGE], unlike),
+        "confusions": measure.confusions(matrix, classes),
+        "per_class": measure.per_class(matrix, classes),
+        "sample_data": asker.model.info.sample_data,
+        "data_digest": prepared.meta.digest,
+    }
+    values: dict[str, Any] = measure.rounded({key: value for key, value in found.items() if value is not None})
+    return {**values, "remarks": remarks.of(values)}
+
+
+def _thresholds(wanted: Evaluate, val: Asked | None) -> tuple[float | None, float | None]:
+    """``unsure`` and ``unlike``, chosen on validation photos; None where they cannot be chosen."""
+    if val is None or len(val.photos) < reference.FEWEST:
+        return None, None
+    unsure = calibration.threshold(val.confidence, val.right, wanted.target_accuracy)
+    unlike = None if val.distances is None else reference.threshold(val.distances, wanted.false_alarms)
+    # Rounded down, so that the photo that the threshold is taken from stays above it.
+    return (None if unsure is None else np.floor(unsure * 1e6) / 1e6), unlike
+
+
+def _ece_before(test: Asked) -> float:
+    """The calibration error with the confidence as the network says it, temperature 1."""
+    return calibration.ece(scores.softmax(test.seen.logits).max(1), test.right)
+
+
+def _accuracy(asked: Asked) -> float:
+    return float(asked.right.mean())
+
+
+def _shortcuts(prepared: Prepared, test: Asked) -> dict[str, Any]:
+    train = prepared.of("train")
+    edges = shortcut.edge(examine.pixels(prepared, train)), prepared.labels(train)
+    told = shortcut.background(edges, (shortcut.edge(test.pixels), test.actual))
+    looked = None if test.seen.activation is None else shortcut.attention(test.pixels, test.seen.activation)
     return {
-        "photos": int(matrix.sum()),
-        "accuracy": _rounded(scores.accuracy(matrix)),
-        "macro_f1": _rounded(scores.macro_f1(matrix)),
-        "balanced_accuracy": _rounded(scores.balanced_accuracy(matrix)),
-        "top5_accuracy": _rounded(scores.top(probabilities, actual, 5)),
-        "log_loss": _rounded(scores.log_loss(probabilities, actual)),
-        "per_class": {name: {key: _rounded(value) for key, value in asdict(one).items()} for name, one in per_class},
+        "background_accuracy": told.accuracy,
+        "background_guess": told.guess,
+        "background_tells": told.tells,
+        "on_leaf": looked.on_leaf if looked else None,
+        "leaf_area": looked.leaf_area if looked else None,
+        "leaf_photos": looked.photos if looked else None,
     }
 
 
-def _rounded(value: Any) -> Any:
-    return round(value, 6) if isinstance(value, float) else value
+def _field(asked: Asked | None, outside: Field, classes: Sequence[str], unsure: float | None) -> dict[str, Any]:
+    told: dict[str, Any] = {"photos": 0, "left_out": len(outside.set_aside)}
+    if asked is None:
+        return told
+    matrix = scores.confusion(asked.actual, asked.predicted, len(classes))
+    named = {name: one for name, one in measure.per_class(matrix, classes).items() if one["support"]}
+    quality = measure.quality(asked.probabilities, asked.actual, classes)
+    sure = measure.abstention(asked.confidence, asked.right, unsure)
+    return {**told, **quality, **sure, "confusions": measure.confusions(matrix, classes), "per_class": named}
+
+
+def _strange(test: Asked, made: Asked, unlike: float | None) -> dict[str, Any]:
+    """How well pictures that are no leaves are told from test photos, by confidence and by distance."""
+    kinds = np.array([photo.path.partition("/")[0] for photo in made.photos])
+
+    def by_kind(values: np.ndarray[Any, Any]) -> dict[str, Any]:
+        return {kind: values[kinds == kind] for kind in dict.fromkeys(kinds.tolist())}
+
+    told: dict[str, Any] = {"auroc_confidence": measure.separation(-test.confidence, by_kind(-made.confidence))}
+    if test.distances is not None and made.distances is not None:
+        told["auroc_distance"] = measure.separation(test.distances, by_kind(made.distances))
+        if unlike is not None:
+            told["noticed"] = float((made.distances > unlike).mean())
+            told["false_alarms"] = float((test.distances > unlike).mean())
+    return told
+
+
+def _write(asker: Examiner, answered: Answered, metrics: dict[str, Any]) -> None:
+    """Answers, reference, plots and metrics."""
+    classes, test = asker.model.info.classes, answered.test
+    fresh_folder(files.EVALUATED)
+    if asker.known is not None and "unlike" in metrics:
+        asker.known.write(files.REFERENCE)
+    predictions.write(files.PREDICTIONS, classes, [one.answers() for one in answered.judged()])
+    predictions.write(files.PROBED, classes, [one.answers(name) for name, one in answered.probes.items()])
+    _write_confusion(files.CONFUSION, test.photos, [classes[number] for number in test.predicted])
+    matrix = scores.confusion(test.actual, test.predicted, len(classes))
+    pictures.draw_confusion(files.CONFUSION_PICTURE, matrix, classes)
+    f1 = {name: one["f1"] for name, one in metrics["per_class"].items() if one["f1"] is not None}
+    pictures.draw_curves(files.CURVES_PICTURE, test.confidence, test.right, f1)
+    write_json(files.EVALUATION, metrics)
 
 
 def _write_confusion(path: Path, photos: Sequence[Photo], predicted: Sequence[str]) -> None:

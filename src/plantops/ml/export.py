@@ -13,7 +13,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from plantops.bundle import CHECKPOINT, GOLDEN, GOLDEN_TOLERANCE, MANIFEST, MODEL, Manifest, sha256
+from plantops.bundle import (
+    CHECKPOINT,
+    GOLDEN,
+    GOLDEN_TOLERANCE,
+    MANIFEST,
+    MODEL,
+    REFERENCE,
+    UNLIKE,
+    UNSURE,
+    Manifest,
+    sha256,
+)
 from plantops.errors import StepFailed
 from plantops.ml import files, golden, stage
 from plantops.ml.model import Model
@@ -29,15 +40,18 @@ _CHECKED = 64
 
 
 def main() -> None:
-    """Read data/prepared, models/checkpoint and metrics/evaluation.json; write models/candidate."""
-    prepared, model = Prepared.load(), Model.load()
+    """Read data/prepared, models/checkpoint and what evaluate found; write models/candidate."""
+    evaluation = json.loads(files.EVALUATION.read_text())
+    prepared, model = Prepared.load(), replace(Model.load(), temperature=evaluation["temperature"])
     folder = files.fresh_folder(files.CANDIDATE)
     shutil.copyfile(files.CHECKPOINT_FOLDER / files.CHECKPOINT, folder / CHECKPOINT)
     photos = _write_golden(folder, model, golden.read_originals(prepared.folder / ORIGINALS))
     write_onnx(model.network, model.info.preprocessing.size, folder / MODEL)
+    if UNLIKE in evaluation:
+        shutil.copyfile(files.REFERENCE, folder / REFERENCE)
     pixels = np.concatenate([_decode(photos, model.info.preprocessing), _some(prepared)])
     worst = check_parity(folder / MODEL, model, pixels)
-    files.write_json(folder / MANIFEST, _manifest(folder, prepared, model).to_dict())
+    files.write_json(folder / MANIFEST, _manifest(folder, prepared, model, evaluation).to_dict())
     print(f"bundle in {folder}; ONNX and checkpoint differ by {worst:.1e} at most on {len(pixels)} photos")
 
 
@@ -46,7 +60,7 @@ def check_parity(onnx: Path, model: Model, pixels: NDArray[np.uint8]) -> float:
 
     Raises StepFailed when it is more than 1e-4 (or no number).
     """
-    served = answers(onnx, pixels, model.info.preprocessing, temperature=1.0)
+    served = answers(onnx, pixels, model.info.preprocessing, model.temperature)
     worst = float(np.abs(served - model.probabilities(pixels)).max())
     if not worst <= PARITY:
         raise StepFailed(
@@ -88,9 +102,8 @@ def _some(prepared: Prepared) -> NDArray[np.uint8]:
     return prepared.images[rows[:: max(1, len(rows) // _CHECKED)][:_CHECKED]]
 
 
-def _manifest(folder: Path, prepared: Prepared, model: Model) -> Manifest:
+def _manifest(folder: Path, prepared: Prepared, model: Model, evaluation: dict[str, Any]) -> Manifest:
     info = model.info
-    evaluation = json.loads(files.EVALUATION.read_text())
     counts = Counter((photo.label, photo.split) for photo in prepared.photos)
     return Manifest(
         classes=info.classes,
@@ -103,6 +116,9 @@ def _manifest(folder: Path, prepared: Prepared, model: Model) -> Manifest:
             "per_class": {name: {side: counts[name, side] for side in SPLITS} for name in info.classes},
         },
         metrics=_flat(evaluation),
+        temperature=model.temperature,
+        thresholds={name: evaluation[name] for name in (UNSURE, UNLIKE) if name in evaluation},
+        reference=sha256(folder / REFERENCE) if UNLIKE in evaluation else "",
     )
 
 

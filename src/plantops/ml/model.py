@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import warnings
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from plantops.bundle import EMBEDDING, LOGITS, MAPS
 from plantops.errors import StepFailed
 from plantops.ml.files import CHECKPOINT, CHECKPOINT_FOLDER, CHECKPOINT_INFO
 from plantops.ml.frameworks import timm, torch
+from plantops.ml.graph import Graph
 from plantops.ml.scores import softmax
 from plantops.photo import normalise, table
 from plantops.preprocess import Preprocessing
 
 _BATCH = 64
+_COARSEST = 3  # rows and columns of a map that can point at anything
 
 
 @dataclass(frozen=True)
@@ -84,11 +88,24 @@ def normalisation(backbone: str) -> tuple[tuple[float, float, float], tuple[floa
 
 
 @dataclass(frozen=True)
+class Seen:
+    """What a network says of n photos: ``logits`` (n, classes), and where it can tell, ``embedding`` (n, d).
+
+    ``activation`` (n, rows, columns): the class-activation map of the class that it answers, 3 x 3 or finer.
+    """
+
+    logits: NDArray[np.float32]
+    embedding: NDArray[np.float32] | None
+    activation: NDArray[np.float32] | None
+
+
+@dataclass(frozen=True)
 class Model:
     """A trained network with its description; answers photos as serving does."""
 
     info: Info
     network: torch.nn.Module
+    temperature: float = 1.0
 
     @classmethod
     def load(cls, folder: Path = CHECKPOINT_FOLDER) -> Model:
@@ -104,11 +121,28 @@ class Model:
 
     def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Answers for uint8 (n, size, size, 3): probabilities (n, classes)."""
+        answers = [self.network(batch).numpy() for batch in self._batches(pixels)]
+        return softmax(np.concatenate(answers), self.temperature)
+
+    def see(self, pixels: NDArray[np.uint8]) -> Seen:
+        """All that the network says of uint8 (n, size, size, 3); n is 1 or more."""
+        graph = Graph(self.network, self.info.preprocessing.size)
+        found: dict[str, list[NDArray[np.float32]]] = {name: [] for name in graph.outputs}
+        for batch in self._batches(pixels):
+            outputs = dict(zip(graph.outputs, graph(batch), strict=True))
+            if MAPS in outputs:
+                outputs[MAPS] = outputs[MAPS][torch.arange(len(batch)), outputs[LOGITS].argmax(1)]
+            for name, values in outputs.items():
+                found[name].append(values.numpy())
+        whole = {name: np.concatenate(parts) for name, parts in found.items()}
+        maps = whole.get(MAPS)
+        fine = maps is not None and min(maps.shape[1:]) >= _COARSEST
+        return Seen(whole[LOGITS], whole.get(EMBEDDING), maps if fine else None)
+
+    def _batches(self, pixels: NDArray[np.uint8]) -> Iterator[torch.Tensor]:
         lookup = table(self.info.preprocessing)
-        answers = []
         with torch.inference_mode(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The given NumPy array is not writable")
             for start in range(0, len(pixels), _BATCH):
                 batch = torch.from_numpy(normalise(pixels[start : start + _BATCH], lookup))
-                answers.append(self.network(batch.contiguous(memory_format=torch.channels_last)).numpy())
-        return softmax(np.concatenate(answers))
+                yield batch.contiguous(memory_format=torch.channels_last)

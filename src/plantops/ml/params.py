@@ -66,6 +66,17 @@ class Train:
 
 
 @dataclass(frozen=True)
+class Evaluate:
+    """``target_accuracy``: what answers must reach that are not called unsure, 0 to 1.
+
+    ``false_alarms``: share of ordinary photos that may be said to look like nothing the model learned from.
+    """
+
+    target_accuracy: float
+    false_alarms: float
+
+
+@dataclass(frozen=True)
 class Params:
     """All of params.yaml."""
 
@@ -74,12 +85,13 @@ class Params:
     split: Split
     model: Model
     train: Train
+    evaluate: Evaluate
 
 
 def load(path: Path = FILE) -> Params:
     """Read and check ``path``. Raises StepFailed with the key that is wrong and what was expected."""
     values = _read(path)
-    parts: dict[str, type] = {"prepare": Prepare, "split": Split, "model": Model, "train": Train}
+    parts: dict[str, type] = {"prepare": Prepare, "split": Split, "model": Model, "train": Train, "evaluate": Evaluate}
     _known(values, {"seed", *parts}, "")
     made: dict[str, Any] = {name: _section(kind, values[name], name) for name, kind in parts.items()}
     params = Params(seed=_typed(values["seed"], int, "seed"), **made)
@@ -152,6 +164,8 @@ def _check(params: Params) -> None:
         ("train.patience", train.patience >= 1, "1 or more"),
         ("train.small_epochs", train.small_epochs >= 0, "0 or more"),
         ("train.precision", train.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
+        ("evaluate.target_accuracy", 0 < params.evaluate.target_accuracy <= 1, "more than 0, at most 1"),
+        ("evaluate.false_alarms", 0 < params.evaluate.false_alarms < 1, "between 0 and 1"),
         ("train.accelerator", train.accelerator in ACCELERATORS, f"one of {', '.join(ACCELERATORS)}"),
     ]
     for key, holds, expected in rules:

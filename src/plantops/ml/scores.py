@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Matrix = NDArray[np.int64]
+_Z = 1.959963984540054  # of the normal distribution, 95 % two-sided
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,26 @@ def per_class(matrix: Matrix) -> list[ClassScore]:
         )
         for r, n, a in zip(right, support, answered, strict=True)
     ]
+
+
+def wilson(right: int, of: int) -> tuple[float, float] | None:
+    """The 95 % interval of a share, ``right`` out of ``of`` (Wilson 1927); None where there is nothing to divide by."""
+    if of == 0:
+        return None
+    share, spread = right / of, _Z**2 / of
+    middle = share + spread / 2
+    reach = _Z * ((share * (1 - share) + spread / 4) / of) ** 0.5
+    low, high = (middle - reach) / (1 + spread), (middle + reach) / (1 + spread)
+    return max(0.0, low), min(1.0, high)
+
+
+def f1_interval(right: int, support: int, answered: int) -> tuple[float, float] | None:
+    """The 95 % interval of an F1.
+
+    F1 is 2 J / (1 + J) of the Jaccard share J = right / (support + answered - right), which has Wilson's interval.
+    """
+    around = wilson(right, support + answered - right)
+    return around and (2 * around[0] / (1 + around[0]), 2 * around[1] / (1 + around[1]))
 
 
 def macro_f1(matrix: Matrix) -> float:

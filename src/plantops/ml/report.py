@@ -1,0 +1,107 @@
+"""reports/evaluation.html: the evaluation for a person who knows leaves and need not know machine learning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from plantops.ml import calibration, changed, charts, gallery, page, scores, strange
+from plantops.ml.examine import AS_IT_IS, Asked
+from plantops.ml.files import fresh_file
+from plantops.ml.model import Info
+from plantops.ml.remarks import share
+from plantops.ml.stage import plain
+
+_LARGEST_MATRIX = 60  # classes
+
+
+def write(path: Path, metrics: Mapping[str, Any], info: Info, test: Asked, field: Asked | None, probed: int) -> None:
+    """Write the page from ``metrics`` (as in metrics/evaluation.json); pictures from the field, where there are any."""
+    shown = field or test
+    wrong, right = gallery.wrong(shown, info.classes), gallery.right(shown, info.classes)
+    text = _template().render(
+        style=Markup(page.STYLE), m=metrics, info=info, tiles=tiles(metrics), wrong=wrong, right=right,
+        mistakes=int((~shown.right).sum()), shown=f"{len(shown.photos):,} {'field' if field else 'test'}",
+        looked=shown.seen.activation is not None, per_class=_worst_first(metrics["per_class"]),
+        field_classes=_worst_first((metrics.get("field") or {}).get("per_class", {})),
+        robustness=[(_TITLES[name], value) for name, value in metrics["robustness"].items()],
+        kinds=[("all", "all of them"), *strange.TITLES.items()], probed=f"{probed:,}", **_charts(metrics, info, test),
+    )  # fmt: skip
+    fresh_file(path).write_text(text, encoding="utf-8")
+
+
+_TITLES = {AS_IT_IS: "as they are", **changed.TITLES}
+
+
+def tiles(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The score card: ``what``, ``value``, ``note``, ``kind`` (first, warn or empty); the field comes first."""
+    field, health = metrics.get("field") or {}, metrics.get("health")
+    found = []
+    if field.get("photos"):
+        found.append(_tile("right in the field", field, "first"))
+    found.append(_tile("right on test photos", metrics, "" if found else "first"))
+    found.append(_card("every class counting alike", share(metrics["balanced_accuracy"]),
+                       f"balanced accuracy; macro-F1 {metrics['macro_f1']:.3f}"))  # fmt: skip
+    if health:
+        found.append(_card("diseased leaves found", share(health["diseased_found"]),
+                           f"of {health['diseased']:,}; {_between(health, 'diseased_found')}"))  # fmt: skip
+        found.append(_card("healthy leaves let be", share(health["healthy_spared"]),
+                           f"of {health['healthy']:,}; {_between(health, 'healthy_spared')}"))  # fmt: skip
+    if metrics.get("unsure") and metrics.get("accuracy_when_sure") is not None:
+        found.append(_card("right when it is sure", share(metrics["accuracy_when_sure"]),
+                           f"it is sure of {share(metrics['coverage'])} of the photos"))  # fmt: skip
+    tells = "warn" if metrics["background_tells"] else ""
+    found.append(_card("right from the background alone", share(metrics["background_accuracy"]),
+                       f"eight pixels at the edge; guessing {share(metrics['background_guess'])}", tells))  # fmt: skip
+    return found
+
+
+def _tile(what: str, quality: Mapping[str, Any], kind: str) -> dict[str, str]:
+    return _card(what, share(quality["accuracy"]), f"of {quality['photos']:,}; {_between(quality, 'accuracy')}", kind)
+
+
+def _card(what: str, value: str, note: str, kind: str = "") -> dict[str, str]:
+    return {"what": what, "value": value, "note": note, "kind": kind}
+
+
+def _between(values: Mapping[str, Any], key: str) -> str:
+    return f"{100 * values[f'{key}_low']:.1f} to {share(values[f'{key}_high'])}"
+
+
+def _charts(metrics: Mapping[str, Any], info: Info, test: Asked) -> dict[str, Any]:
+    _, answered, accuracy = calibration.coverage(test.confidence, test.right)
+    stands = metrics.get("unsure") and metrics.get("accuracy_when_sure") is not None
+    counts = scores.confusion(test.actual, test.predicted, len(info.classes))
+    drawn = len(info.classes) <= _LARGEST_MATRIX
+    return {
+        "reliability": charts.reliability(calibration.reliability(test.confidence, test.right)),
+        "coverage": charts.coverage(
+            answered, accuracy, (metrics["coverage"], metrics["accuracy_when_sure"]) if stands else None
+        ),
+        "matrix": charts.matrix(counts, [spoken(name) for name in info.classes]) if drawn else "",
+    }
+
+
+def _worst_first(classes: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    judged = [(name, one) for name, one in classes.items() if one["support"]]
+    return sorted(judged, key=lambda one: one[1]["recall"])
+
+
+def spoken(name: str) -> str:
+    """A class as one says it: ``Tomato___Late_blight`` is Tomato: Late blight."""
+    return plain(name).replace("___", ": ").replace("_", " ")
+
+
+def _template() -> jinja2.Template:
+    # Names of files and classes are anybody's: everything is escaped unless it says that it is markup.
+    made = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    made.globals |= {
+        "plain": plain, "spoken": spoken, "whisker": charts.whisker,
+        "percent": lambda value: "–" if value is None else share(value).replace(" ", "\u00a0"),
+        "number": lambda value: "–" if value is None else f"{value:.3f}",
+    }  # fmt: skip
+    return made.from_string(page.TEMPLATE)
