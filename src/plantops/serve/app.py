@@ -11,6 +11,7 @@ from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from plantops.photo import NotAPhoto
+from plantops.serve import schema
 from plantops.serve.schema import Batch, BatchError, BatchItem, Classes, Health, ModelDetails, Prediction, Problem
 from plantops.serve.service import Service, model_info
 from plantops.serve.uploads import Upload, photos
@@ -19,6 +20,8 @@ Top = Annotated[int, Query(ge=1, le=1000, description="how many of the likeliest
 
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
     400: {"model": Problem, "description": "not a photo, or a broken form"},
+    401: {"model": Problem, "description": "no key, or a wrong one (where the API asks for keys)"},
+    403: {"model": Problem, "description": "sent by a page of another site"},
     408: {"model": Problem, "description": "the upload came too slowly"},
     413: {"model": Problem, "description": "too large"},
     422: {"model": Problem, "description": "no file"},
@@ -83,6 +86,17 @@ def _add_descriptions(app: FastAPI, service: Service) -> None:
         responses={503: {"model": Health, "description": "starting or failed"}},
     )  # fmt: skip
     app.add_api_route("/health", health, methods=["HEAD"], include_in_schema=False)
+
+    @app.get("/health/live")
+    async def live() -> schema.Liveness:
+        """200 as long as the process answers, whatever the model does."""
+        return schema.Liveness(status="alive")
+
+    @app.get("/health/ready", responses={503: {"model": Problem, "description": "no model ready"}})
+    async def ready() -> schema.Liveness:
+        """200 when photos can be sent."""
+        service.predictor()
+        return schema.Liveness(status="ready")
 
     @app.get("/classes")
     async def classes() -> Classes:

@@ -20,7 +20,7 @@ from uvicorn import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from plantops.serve.edge import LINGER_S
+from plantops.serve.edge import LINGER_S, REQUEST_ID, SECURITY, new_id
 
 log = logging.getLogger(__name__)
 _BURST = 128
@@ -31,11 +31,12 @@ HEADER_LIMIT = 65_536
 
 
 class Connection(HttpToolsProtocol):
-    """uvicorn's protocol with the bounds that it lacks: deadlines for the first byte and for a request's header, and
-    a limit on what is held of a header (or of a trailer) before it is whole."""
+    """uvicorn's protocol with the bounds that it lacks: deadlines for the first byte, for a request's header and for
+    taking an answer, and a limit on what is held of a header (or of a trailer) before it is whole."""
 
     header_deadline_s = 30.0
     _deadline: asyncio.TimerHandle | None = None
+    _taking: asyncio.TimerHandle | None = None
     _pending = 0  # bytes since the parser last had something whole: a header, a piece of a body, a request
     _refused = False
 
@@ -72,9 +73,23 @@ class Connection(HttpToolsProtocol):
         self._pending = 0
         super().on_message_complete()
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._taking = self.loop.call_later(self.header_deadline_s, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._taking:
+            self._taking.cancel()
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
         super().connection_lost(exc)
+
+    def send_400_response(self, msg: str) -> None:
+        if self.idle:
+            self._answer(400, msg.rstrip(".").lower())
+        self.transport.close()
 
     def _refuse(self) -> None:
         """431, and then what still comes is thrown away for a few seconds: see `edge.py`."""
@@ -82,12 +97,17 @@ class Connection(HttpToolsProtocol):
         if not self.idle:
             self.transport.close()
             return
-        body = json.dumps({"detail": f"the request's header is larger than {HEADER_LIMIT // 1024} KiB"}).encode()
-        own = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), _CLOSE]
-        lines = [b"%s: %s\r\n" % header for header in (*self.server_state.default_headers, *own)]
-        self.transport.write(b"".join([STATUS_LINE[431], *lines, b"\r\n", body]))
+        self._answer(431, f"the request's header is larger than {HEADER_LIMIT // 1024} KiB")
         self.transport.write_eof()
         self.loop.call_later(LINGER_S, self.transport.close)
+
+    def _answer(self, status: int, detail: str) -> None:
+        """To what never became a request."""
+        body = json.dumps({"detail": detail}).encode()
+        own = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), (REQUEST_ID, new_id())]
+        kept = [one for one in self.server_state.default_headers if one != _CLOSE]
+        lines = [b"%s: %s\r\n" % header for header in (*kept, *own, _CLOSE)]
+        self.transport.write(b"".join([STATUS_LINE[status], *lines, b"\r\n", body]))
 
     def _disarm(self) -> None:
         if self._deadline:
@@ -194,6 +214,7 @@ class Server:
         # In place: answers being worked on hold this very list.
         self._state.default_headers[:] = [
             (b"date", formatdate(time.time(), usegmt=True).encode()),
+            *SECURITY,
             *([(b"x-plantops-release", self.release.encode())] if self.release else []),
             *([_CLOSE] if self._closing else []),
         ]
