@@ -8,7 +8,7 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,6 @@ from PIL import Image
 
 from api_client import BOUNDARY, HOST, KIND, Answer, form, get, post, predict, read, request, until
 from bundle_factory import photo
-from serve.by_hand import start
 
 Start = Callable[..., "object"]
 
@@ -111,17 +110,6 @@ def test_expect_100_continue_is_asked_to_go_on(port: int) -> None:
         assert stream.readline().startswith(b"HTTP/1.1 100 ")
         client.sendall(body)
         assert b"HTTP/1.1 200 OK" in stream.read()
-
-
-@pytest.fixture(scope="module")
-def hasty(release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """A worker with one thread and little patience."""
-    flags = ["--request-timeout-s", "0.6", "--keep-alive-s", "0.5", "--threads", "1"]
-    running = start(release, tmp_path_factory.mktemp("hasty") / "log", *flags)
-    until(lambda: get(running.port, "/health").status == 200)
-    yield running.port
-    running.process.kill()
-    running.process.wait(10)
 
 
 def test_a_body_that_comes_too_slowly_is_408(hasty: int) -> None:

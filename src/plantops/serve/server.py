@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 _BURST = 128
 _STOP_GRACE_S = 1.0
 _POLL_S = 0.02
+_MOST_AHEAD = 32  # questions asked before the first is answered
 _CLOSE = (b"connection", b"close")
 HEADER_LIMIT = 65_536
 
@@ -63,7 +64,10 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._pending = 0
         self._disarm()
-        super().on_headers_complete()
+        if len(self.pipeline) >= _MOST_AHEAD:
+            self.transport.abort()  # uvicorn would keep all that comes: 30 MB for each 256 KiB of questions
+        else:
+            super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         self._pending = 0
@@ -87,7 +91,7 @@ class Connection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:
-        if self.idle:
+        if self.idle or (self.cycle.more_body and not self.cycle.response_started):
             self._answer(400, msg.rstrip(".").lower())
         self.transport.close()
 
