@@ -36,7 +36,7 @@ def damaged(dice: random.Random, originals: list[bytes]) -> bytes:
         elif wound == 1:
             data[at : at + 4] = dice.choice(EDGES)
         elif wound == 2:
-            del data[at:] if dice.random() < 0.3 else data[at : at + dice.randint(1, 50)]
+            del data[at : at + dice.choice([1, 50, len(data)])]
         elif wound == 3:
             data[at:at] = dice.randbytes(dice.randint(1, 30))
         elif wound == 4:
@@ -49,7 +49,8 @@ def damaged(dice: random.Random, originals: list[bytes]) -> bytes:
 def fuzz(running: Running, count: int, seed: int, seconds: float) -> Counter[int]:
     """Send so many damaged photos, as far as the time allows; what was answered."""
     print(f"\nseed {seed}")
-    dice, originals = random.Random(seed), [*(photo(9, kind=kind) for kind in KINDS), photo(8, turned=True), *TAKEN.values()]  # fmt: skip
+    dice = random.Random(seed)
+    originals = [*(photo(9, kind=kind) for kind in KINDS), photo(8, turned=True), *TAKEN.values()]
     connection = http.client.HTTPConnection(HOST, running.port, timeout=30)
     seen: Counter[int] = Counter()
     began, warm = time.monotonic(), 0

@@ -6,6 +6,7 @@ import asyncio
 from typing import Annotated, Any
 
 from fastapi import FastAPI, HTTPException, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -24,7 +25,7 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
     403: {"model": Problem, "description": "sent by a page of another site"},
     408: {"model": Problem, "description": "the upload came too slowly"},
     413: {"model": Problem, "description": "too large"},
-    422: {"model": Problem, "description": "no file"},
+    422: {"model": Problem, "description": "no file, or a wrong parameter"},
     503: {"model": Problem, "description": "no model ready, or too busy; try again"},
 }
 
@@ -33,6 +34,7 @@ def make_app(service: Service) -> FastAPI:
     """The API over ``service``."""
     app = FastAPIOffline(title="plantops", description="Which disease has this leaf?", redoc_url=None)
     app.add_exception_handler(Exception, _bug)
+    app.exception_handler(RequestValidationError)(_wrong)
     _add_predictions(app, service)
     _add_descriptions(app, service)
     return app
@@ -141,6 +143,12 @@ def _ready(service: Service) -> None:
     """Turn away before the body is read what cannot be answered."""
     service.predictor()
     service.admit()
+
+
+async def _wrong(request: Request, error: RequestValidationError) -> JSONResponse:
+    """422 in words, as every other refusal."""
+    said = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
+    return JSONResponse({"detail": "; ".join(said)}, 422)
 
 
 async def _bug(request: Request, error: Exception) -> JSONResponse:
