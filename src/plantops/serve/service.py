@@ -35,6 +35,7 @@ class Service:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.metrics = Metrics()
+        self._most = settings.workers + settings.max_waiting
         self.budget = Budget(settings.max_held_bytes)
         self.room = Room(settings.max_decoding_bytes)
         self.status = "starting"
@@ -71,7 +72,7 @@ class Service:
 
     def admit(self) -> None:
         """Turn new photos away, 503, while too many wait."""
-        if self._photos >= self.settings.workers + self.settings.max_waiting:
+        if self._photos >= self._most:
             raise HTTPException(503, f"busy: {self._photos} photos are waiting, try again", {"Retry-After": "1"})
 
     async def answer(self, data: bytes, top: int) -> Prediction:
