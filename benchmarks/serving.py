@@ -136,14 +136,15 @@ def _pss(pid: int) -> int:
 
 def install(rival: Rival, folder: Path) -> Path:
     """An environment of its own; returns its ``bin``. Raises CalledProcessError."""
-    if not (folder / "installed").exists():
+    installed, wanted = folder / "installed", " ".join(rival.packages)
+    if not installed.exists() or installed.read_text() != wanted:
         env = {**os.environ, "UV_COMPILE_BYTECODE": "1"}
         if links := os.environ.get("PIP_FIND_LINKS"):
             env["UV_FIND_LINKS"] = links
         subprocess.run([tool("uv"), "venv", "-q", "--clear", str(folder)], check=True, env=env)
         argv = [tool("uv"), "pip", "install", "-q", "--python", str(folder / "bin/python"), *rival.packages]
         subprocess.run(argv, check=True, env=env, timeout=900)
-        (folder / "installed").touch()
+        installed.write_text(wanted)
     return folder / "bin"
 
 

@@ -37,13 +37,8 @@ class Asker(asyncio.Protocol):
         head, found, body = self.data.partition(b"\r\n\r\n")
         if not found:
             return
-        length = next(
-            (int(one[15:]) for one in head.lower().split(b"\r\n") if one.startswith(b"content-length:")), None
-        )
-        if length is None:
-            whole = body.endswith(b"0\r\n\r\n")
-        else:
-            whole = len(body) >= length
+        lengths = [int(one[15:]) for one in head.lower().split(b"\r\n") if one.startswith(b"content-length:")]
+        whole = len(body) >= lengths[0] if lengths else body.endswith(b"0\r\n\r\n")
         if whole:
             now = time.perf_counter()
             self.seen.append((now - self.began, int(self.data[9:12])))

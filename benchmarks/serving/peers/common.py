@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
 FOLDER = os.environ["BENCHMARK_MODEL"]
-CLASSES = json.load(open(f"{FOLDER}/classes.json"))
+CLASSES = json.loads(Path(FOLDER, "classes.json").read_text())
 SIZE = 128
 MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 STD = np.array([0.229, 0.224, 0.225], np.float32)

@@ -1,4 +1,4 @@
-"""`mlflow models serve`: a pyfunc that takes photos in base64, as MLflow's JSON asks. Run by itself it writes the model."""
+"""`mlflow models serve`: a pyfunc that takes photos in base64, as MLflow's JSON asks. Run, it writes the model."""
 
 import base64
 import os

@@ -19,6 +19,7 @@ from plantops.serve.settings import Settings
 ANY = "*"
 KEY_HEADER = "X-API-Key"
 OPEN = frozenset({"/", "/health", "/health/live", "/health/ready", "/metrics", "/docs", "/openapi.json"})
+_DOCS_OWN = "/static-offline-docs/"  # scripts and styles of /docs
 _EXPOSED = ("X-Request-ID", "X-Plantops-Release", "Retry-After")
 _PLAIN = re.compile(r"[a-z0-9_-]+|(?:[a-z0-9_-]+\.)+localhost")
 _DEFAULT_PORT = re.compile(r":(?:80|443)?$")
@@ -79,7 +80,7 @@ class Keys:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or refuse it with 401."""
-        if scope["type"] == "http" and scope["path"] not in OPEN:
+        if scope["type"] == "http" and scope["path"] not in OPEN and not scope["path"].startswith(_DOCS_OWN):
             known = self._hash_of(Headers(raw=scope["headers"]))
             if known is None:
                 said = f"a key is needed: Authorization: Bearer KEY, or {KEY_HEADER}: KEY"
