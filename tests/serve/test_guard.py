@@ -62,7 +62,14 @@ def test_without_a_right_key_it_is_401(strict: Running, header: dict[str, str]) 
 
 
 def test_machines_that_watch_and_the_pages_need_no_key(strict: Running) -> None:
-    for path in ("/health", "/health/live", "/health/ready", "/metrics", "/docs", "/static-offline-docs/swagger-ui.css"):
+    for path in (
+        "/health",
+        "/health/live",
+        "/health/ready",
+        "/metrics",
+        "/docs",
+        "/static-offline-docs/swagger-ui.css",
+    ):
         assert get(strict.port, path).status == 200, path
 
 
