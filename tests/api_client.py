@@ -28,10 +28,8 @@ class Answer:
 
 def form(*files: tuple[str, str, bytes]) -> bytes:
     """A multipart body of (field, filename, data)."""
-    parts = [
-        f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{field}"; filename="{name}"\r\n\r\n'.encode() + data
-        for field, name, data in files
-    ]
+    head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="%s"; filename="%s"\r\n\r\n'
+    parts = [(head % (field, name)).encode("utf-8", "surrogateescape") + data for field, name, data in files]
     return b"\r\n".join([*parts, f"--{BOUNDARY}--\r\n".encode()])
 
 

@@ -11,7 +11,7 @@ import pytest
 from conftest import ROOT
 
 SOURCE = ROOT / "src" / "plantops"
-BASE = {"errors", "preprocess", "dirhash"}
+BASE = {"errors", "preprocess", "dirhash", "keys"}
 GROUND = {*BASE, "whole", "photo", "console", "process", "bundle", "artifacts", "daemon"}
 FLOORS = [
     BASE,

@@ -355,6 +355,18 @@ def doctor(
 
 
 @command()
+def key() -> None:
+    """Make a key for the API. It is shown once; config.yaml gets its hash."""
+    from plantops.keys import hash_of, new_key
+
+    made = new_key()
+    print(f"key:   {made}")
+    print(f"hash:  {hash_of(made)}")
+    print("The hash goes to api.keys in config.yaml (then plantops restart); the key to whoever asks:", file=sys.stderr)
+    print("  curl -H 'X-API-Key: KEY' ...   or   -H 'Authorization: Bearer KEY'", file=sys.stderr)
+
+
+@command()
 def sample(
     folder: Annotated[Path | None, typer.Argument(metavar="DIR", help="Where; the raw data by default.")] = None,
     classes: Annotated[int, typer.Option(help="How many classes.", min=2)] = 6,

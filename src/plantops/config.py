@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -79,6 +80,17 @@ class ServeConfig:
     request_timeout_s: float = 30
     threads: int = 0
     max_waiting: int = 64
+
+
+@dataclass(frozen=True)
+class ApiConfig:
+    """Who may ask the API: hashes of ``keys`` (``plantops key``), other ``hosts`` that it is called by, and the origins
+    of other sites whose pages may use it."""
+
+    keys: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+    cors: tuple[str, ...] = ()
+    access_log: bool = True
 
 
 @dataclass(frozen=True)
@@ -163,6 +175,7 @@ class Config:
     gate: GateConfig = field(default_factory=GateConfig)
     deploy: DeployConfig = field(default_factory=DeployConfig)
     serve: ServeConfig = field(default_factory=ServeConfig)
+    api: ApiConfig = field(default_factory=ApiConfig)
     docker: DockerConfig = field(default_factory=DockerConfig)
     prometheus: PrometheusConfig = field(default_factory=PrometheusConfig)
     grafana: GrafanaConfig = field(default_factory=GrafanaConfig)
@@ -243,6 +256,7 @@ def _check(config: Config, name: str) -> None:
     for key, port in ports.items():
         if not 1 <= port <= 65535:
             raise SetupError(f"{name}: {key} must lie between 1 and 65535, not {port}")
+    _check_api(config.api, name)
     if config.watch.interval_s < MIN_INTERVAL_S:
         said = f"watch.interval_s must be at least {MIN_INTERVAL_S:g} seconds, not {config.watch.interval_s:g}"
         raise SetupError(f"{name}: {said}", f"mend it in {name}")
@@ -251,6 +265,18 @@ def _check(config: Config, name: str) -> None:
             value = getattr(section, one.name)
             if isinstance(value, (int, float)) and not 0 <= value < float("inf"):
                 raise SetupError(f"{name}: {one.name} cannot be {value}", f"mend it in {name}")
+
+
+def _check_api(api: ApiConfig, name: str) -> None:
+    for key in api.keys:
+        if not re.fullmatch("[0-9a-f]{64}", key):
+            raise SetupError(f"{name}: api.keys holds what is no hash of a key", "plantops key makes one")
+    for one in (*api.hosts, *api.cors):
+        if not re.fullmatch(r"[!-+\--~]+", one):  # no blank, no comma
+            raise SetupError(f"{name}: {one!r} in api.hosts or api.cors is no name", f"mend it in {name}")
+    for origin in api.cors:
+        if origin != "*" and not re.fullmatch(r"https?://[^/]+", origin):
+            raise SetupError(f"{name}: api.cors names origins, as https://leaf.example.org, not {origin!r}")
 
 
 def _build(kind: Any, values: dict[str, Any], path: str, **given: Any) -> Any:

@@ -164,9 +164,16 @@ def _api(config: Config) -> Iterator[Finding]:
 
 
 def _bind(config: Config) -> Iterator[Finding]:
-    if not _loopback(config.deploy.bind):
-        said = f"the API listens on {config.deploy.bind}: anybody who reaches this machine can ask it"
-        yield Finding("bind", NOTE, said, "deploy.bind: 127.0.0.1 in config.yaml")
+    if _loopback(config.deploy.bind):
+        return
+    where = f"the API listens on {config.deploy.bind}"
+    if config.api.keys:
+        yield Finding(
+            "bind", NOTE, f"{where}: keys and photos cross the network in the clear", "put TLS in front of it"
+        )
+    else:
+        said = f"{where}: anybody who reaches this machine can ask it"
+        yield Finding("bind", NOTE, said, "api.keys (plantops key makes one), or deploy.bind: 127.0.0.1")
 
 
 def _loopback(address: str) -> bool:

@@ -98,7 +98,7 @@ class Step:
 
 def serving(config: Config, digest: str | None = None) -> str:
     """Digest of what a release is served with: the code (by its own ``digest``, or as installed) and its settings."""
-    settings = {**asdict(config.serve), "keep_alive_s": config.deploy.keep_alive_s}
+    settings = {**asdict(config.serve), **asdict(config.api), "keep_alive_s": config.deploy.keep_alive_s}
     return code.served_with(code.serving_digest() if digest is None else digest, settings)
 
 

@@ -15,12 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from api_client import HOST, KIND, get, predict, until
+from api_client import HOST, KIND, form, get, predict, request, until
 from bundle_factory import photo
 from containers.engine import docker, run
-from plantops.config import ServeConfig
+from plantops.config import ApiConfig, ServeConfig
 from plantops.deploy.compose import Compose
 from plantops.deploy.compose.gateway import Gateway
+from plantops.keys import hash_of, new_key
 
 pytestmark = [pytest.mark.ci, pytest.mark.timeout(300)]
 HANGING = 1200
@@ -115,6 +116,26 @@ def test_its_patience_is_that_of_config_yaml(stack: Compose, releases: dict[str,
     began = time.monotonic()
     assert idle.sock.recv(1) == b"", "closed"
     assert 1 < time.monotonic() - began < 5
+
+
+def test_keys_names_and_ids_pass_through_it(stack: Compose, releases: dict[str, Path]) -> None:
+    key = new_key()
+    asks = ApiConfig(keys=(hash_of(key),), hosts=("leaf.example.org",))
+    guarded = Compose(replace(stack._config, api=asks))
+    assert serve(guarded, releases["one"]) == []
+    guarded.watch(0.3)
+    port, body = guarded.public.port, form(("file", "leaf.jpg", photo(1)))
+    assert predict(port, photo(1)).status == 401
+    mine = {"Content-Type": KIND, "X-API-Key": key, "Host": "leaf.example.org", "X-Request-ID": "walk-17"}
+    answer = request(port, "POST", "/predict", body, mine)
+    assert (answer.status, answer.headers["x-request-id"]) == (200, "walk-17")
+    assert request(port, "POST", "/predict", body, {**mine, "Host": "evil.example"}).status == 421
+    assert request(port, "POST", "/predict", body, {**mine, "Origin": "https://evil.example"}).status == 403
+    made = get(port, "/health").headers
+    assert (len(made["x-request-id"]), made["x-content-type-options"]) == (36, "nosniff")
+    (api,) = guarded._containers("plant-disease-api")
+    until(lambda: '"request_id":"walk-17"' in docker("logs", api.id), what="the line of the request")
+    assert key not in docker("logs", api.id) + docker("inspect", api.id)
 
 
 def test_a_trial_that_will_not_end_keeps_no_client_waiting(stack: Compose, releases: dict[str, Path]) -> None:

@@ -43,3 +43,14 @@ def port(release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[in
     yield running.port
     assert running.terminate() == 0
     assert not os.path.exists(f"/proc/{running.process.pid}/fd")
+
+
+@pytest.fixture(scope="session")
+def hasty(release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """A worker with one thread and little patience."""
+    flags = ["--request-timeout-s", "0.6", "--keep-alive-s", "0.5", "--threads", "1"]
+    running = start(release, tmp_path_factory.mktemp("hasty") / "log", *flags)
+    until(lambda: get(running.port, "/health").status == 200)
+    yield running.port
+    running.process.kill()
+    running.process.wait(10)

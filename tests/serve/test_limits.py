@@ -8,7 +8,7 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,6 @@ from PIL import Image
 
 from api_client import BOUNDARY, HOST, KIND, Answer, form, get, post, predict, read, request, until
 from bundle_factory import photo
-from serve.by_hand import start
 
 Start = Callable[..., "object"]
 
@@ -113,17 +112,6 @@ def test_expect_100_continue_is_asked_to_go_on(port: int) -> None:
         assert b"HTTP/1.1 200 OK" in stream.read()
 
 
-@pytest.fixture(scope="module")
-def hasty(release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """A worker with one thread, no queue, and little patience."""
-    flags = ["--request-timeout-s", "0.6", "--keep-alive-s", "0.5", "--threads", "1", "--max-waiting", "0"]
-    running = start(release, tmp_path_factory.mktemp("hasty") / "log", *flags)
-    until(lambda: get(running.port, "/health").status == 200)
-    yield running.port
-    running.process.kill()
-    running.process.wait(10)
-
-
 def test_a_body_that_comes_too_slowly_is_408(hasty: int) -> None:
     with socket.create_connection((HOST, hasty), timeout=20) as client:
         client.sendall(
@@ -142,13 +130,29 @@ def test_a_client_that_never_asks_is_let_go(hasty: int, first: bytes) -> None:
         assert client.recv(100) == b""
 
 
-def test_a_full_queue_is_503_while_health_still_answers(hasty: int) -> None:
+def test_an_answer_that_takes_too_long_is_503_and_its_thread_is_missed_until_it_is_free(hasty: int) -> None:
+    answer = predict(hasty, wide(6_300, 6_300))
+    assert answer.status == 503
+    assert "no answer within 0.6 s" in answer.json["detail"]
+    assert answer.headers["retry-after"] == "1"
+    until(lambda: predict(hasty, photo(1)).status == 200, what="the thread being free")
+
+
+@pytest.fixture
+def narrow(worker: Start, release: Path) -> int:
+    """A worker with one thread and no queue."""
+    running = worker(release, "--threads", "1", "--max-waiting", "0")
+    until(lambda: get(running.port, "/health").status == 200)
+    return running.port
+
+
+def test_a_full_queue_is_503_while_health_still_answers(narrow: int) -> None:
     slow: list[Answer] = []
     data = wide(6_300, 6_300)
 
     def ask_until_let_in() -> None:
         while not slow:
-            answer = predict(hasty, data)
+            answer = predict(narrow, data)
             if answer.status != 503:
                 slow.append(answer)
 
@@ -156,15 +160,15 @@ def test_a_full_queue_is_503_while_health_still_answers(hasty: int) -> None:
     thread.start()
     turned_away = []
     while thread.is_alive() and not turned_away:
-        answer = predict(hasty, photo(1))
+        answer = predict(narrow, photo(1))
         if answer.status == 503:
             turned_away.append(answer)
-            assert get(hasty, "/health").status == 200
+            assert get(narrow, "/health").status == 200
     thread.join()
     assert slow[0].status == 200
     assert turned_away[0].headers["retry-after"] == "1"
     assert "try again" in turned_away[0].json["detail"]
-    assert predict(hasty, photo(1)).status == 200
+    assert predict(narrow, photo(1)).status == 200
 
 
 def test_a_client_that_goes_away_costs_nothing(port: int) -> None:

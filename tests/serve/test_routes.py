@@ -111,7 +111,9 @@ def test_docs_show_the_form(port: int) -> None:
     paths = get(port, "/openapi.json").json["paths"]
     body = paths["/predict"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
     assert body["properties"]["file"]["format"] == "binary"
-    assert {"/predict", "/predict_batch", "/classes", "/model/info", "/health", "/metrics"} == set(paths)
+    assert {"/predict", "/predict_batch", "/classes", "/model/info", "/health", "/health/live", "/health/ready"} <= set(
+        paths
+    )
 
 
 def test_metrics_have_the_names_of_the_guide(port: int) -> None:

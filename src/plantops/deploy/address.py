@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}
@@ -10,11 +10,12 @@ _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}
 
 @dataclass(frozen=True)
 class Address:
-    """Where an API answers: a TCP host and port, or a unix socket."""
+    """Where an API answers: a TCP host and port, or a unix socket; and the ``key`` to ask it with, if it wants one."""
 
     host: str = "127.0.0.1"
     port: int = 0
     socket: Path | None = None
+    key: str = field(default="", repr=False, compare=False)
 
     @property
     def url(self) -> str:
@@ -23,6 +24,6 @@ class Address:
         return f"unix:{self.socket}" if self.socket else f"http://{host}:{self.port}"
 
 
-def reached(bind: str, port: int) -> Address:
+def reached(bind: str, port: int, key: str = "") -> Address:
     """Where clients on this machine reach what listens on ``bind``."""
-    return Address(_EVERYWHERE.get(bind, bind), port)
+    return Address(_EVERYWHERE.get(bind, bind), port, key=key)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from plantops.deploy.worker import Log, Order, Worker, WorkerGone
+from plantops.deploy.worker import Logs, Order, Worker, WorkerGone
 
 PROTOCOL = 1
 BACKLOG = 4096
@@ -36,7 +36,7 @@ class Crew:
         self.address = address
         self.public = public
         self.stopping = asyncio.Event()
-        self._log = Log(folder / "worker.log")
+        self._logs = Logs(folder)
         self._lock = asyncio.Lock()
         self._numbers = 0
         self._serving: Worker | None = None
@@ -175,7 +175,7 @@ class Crew:
 
     async def _spawn(self, order: Order) -> Worker:
         self._numbers += 1
-        worker = await Worker.start(self._numbers, order, self.folder, self.public, self._log)
+        worker = await Worker.start(self._numbers, order, self.folder, self.public, self._logs)
         self._in_background(self._mind(worker))
         self._in_background(self._feel_pulse(worker))
         return worker

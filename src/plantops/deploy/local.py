@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from plantops import code, process
-from plantops.config import Config, DeployConfig, ServeConfig
+from plantops.config import ApiConfig, Config, DeployConfig, ServeConfig
 from plantops.deploy import daemon, ports, probe, unix
 from plantops.deploy.address import Address, reached
 from plantops.deploy.protocol import Serving, Trial
 from plantops.deploy.switching import switch_to
+from plantops.deploy.towerkey import TowerKey
 from plantops.errors import SetupError, StepFailed
 from plantops.shelf import release_of
 
@@ -29,10 +30,19 @@ class Local:
 
     name = "local"
 
-    def __init__(self, root: Path, deploy: DeployConfig, serve: ServeConfig, folder: str = "local") -> None:
+    def __init__(
+        self,
+        root: Path,
+        deploy: DeployConfig,
+        serve: ServeConfig,
+        folder: str = "local",
+        api: ApiConfig = ApiConfig(),  # noqa: B008  frozen
+    ) -> None:
         self._root = root
         self._deploy = deploy
         self._serve = serve
+        self._api = api
+        self._key = TowerKey(root.resolve() / ".plantops", api)
         self._folder = root.resolve() / ".plantops" / folder
         self._rehearsal: Local | None = None
         self._pid_file = self._folder / "supervisor.json"
@@ -72,7 +82,7 @@ class Local:
         """Start it under a supervisor of its own on a free port; :meth:`take_over` ends that."""
         port = ports.free()
         self._rehearsal = Local(
-            self._root, replace(self._deploy, bind="127.0.0.1", port=port), self._serve, "rehearsal"
+            self._root, replace(self._deploy, bind="127.0.0.1", port=port), self._serve, "rehearsal", self._api
         )
         return self._rehearsal.start(release)
 
@@ -89,7 +99,7 @@ class Local:
         """Start a worker on the release, healthy on its private socket. Raises StepFailed with what it said."""
         self._supervisor()
         made = self._order("start", bundle=str(release.resolve()), flags=self._flags())
-        address = Address(socket=Path(made["socket"]))
+        address = Address(socket=Path(made["socket"]), key=self._key.value)
         try:
             said = probe.wait_healthy(address, self._deploy.start_timeout_s, self._still_there)
         except StepFailed as error:
@@ -142,9 +152,16 @@ class Local:
         return None
 
     def logs_argv(self, service: str, follow: bool) -> list[str]:
-        """The command that shows the log of the API, or of MLflow's pages. Raises SetupError for another service."""
+        """The command that shows the log of the API, of who asked it, or of MLflow's pages.
+
+        Raises SetupError for another service.
+        """
         state = self._folder.parent
-        files = {"plant-disease-api": self._folder / "worker.log", "mlflow": state / "logs" / "mlflow.log"}
+        files = {
+            "plant-disease-api": self._folder / "worker.log",
+            "access": self._folder / "access.log",
+            "mlflow": state / "logs" / "mlflow.log",
+        }
         if service not in files:
             raise SetupError(f"there is no service {service} here", f"plantops logs {' | '.join(files)}")
         if not files[service].is_file():
@@ -202,8 +219,8 @@ class Local:
         probe.watch(self.public, seconds)
 
     def _flags(self) -> list[str]:
-        values = {**asdict(self._serve), "keep_alive_s": self._deploy.keep_alive_s}
-        return [word for name, value in values.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+        values = {**asdict(self._serve), "keep_alive_s": self._deploy.keep_alive_s, **self._key.flags()}
+        return [f"--{name.replace('_', '-')}={value}" for name, value in values.items()]
 
     def _supervisor(self) -> None:
         """Start the supervisor unless it runs."""
@@ -271,4 +288,4 @@ class Local:
 
 def connect(config: Config) -> Local:
     """The local backend of a project."""
-    return Local(config.root, config.deploy, config.serve)
+    return Local(config.root, config.deploy, config.serve, api=config.api)

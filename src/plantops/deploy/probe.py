@@ -65,7 +65,9 @@ class _Connection(http.client.HTTPConnection):
 def ask(address: Address, path: str, body: bytes | None = None, kind: str = "", timeout: float = _QUICK_S) -> Reply:
     """GET, or POST ``body`` of content type ``kind``. Raises StepFailed when there is no answer."""
     connection = _Connection(address, timeout)
-    headers = {"Connection": "close", **({"Content-Type": kind} if kind else {})}
+    headers = {"Connection": "close", "Host": "localhost", **({"Content-Type": kind} if kind else {})}
+    if address.key:
+        headers["Authorization"] = f"Bearer {address.key}"
     try:
         connection.request("GET" if body is None else "POST", path, body, headers)
         response = connection.getresponse()

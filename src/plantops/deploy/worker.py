@@ -22,6 +22,7 @@ _STOP_S = 3.0
 _TAIL = 30
 _SIGN = "breathe"
 _LOG_LIMIT = 1_000_000
+_ACCESS_LIMIT = 20_000_000
 
 
 @dataclass(frozen=True)
@@ -39,18 +40,27 @@ class WorkerGone(Exception):
 class Log:
     """A file for what the workers say, with a bound: the older half is kept as ``<name>.1``."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, limit: int = _LOG_LIMIT) -> None:
         self._path = path
+        self._limit = limit
         self._file = path.open("ab")
 
     def write(self, text: bytes) -> None:
         """Append."""
-        if self._file.tell() > _LOG_LIMIT:
+        if self._file.tell() > self._limit:
             self._file.close()
             self._path.replace(self._path.with_name(self._path.name + ".1"))
             self._file = self._path.open("ab")
         self._file.write(text)
         self._file.flush()
+
+
+class Logs:
+    """What the workers say, and who asked them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.said = Log(folder / "worker.log")
+        self.access = Log(folder / "access.log", _ACCESS_LIMIT)
 
 
 class Worker:
@@ -74,7 +84,7 @@ class Worker:
         self._writer: asyncio.StreamWriter | None = None
 
     @classmethod
-    async def start(cls, number: int, order: Order, folder: Path, public: socket.socket, log: Log) -> Worker:
+    async def start(cls, number: int, order: Order, folder: Path, public: socket.socket, logs: Logs) -> Worker:
         """Start it; it loads its bundle and waits to be told to accept."""
         path = folder / f"worker-{number}.sock"
         private = unix.listen(path)
@@ -84,13 +94,14 @@ class Worker:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "plantops.serve", "--bundle", order.bundle, *order.flags, *flags,
             pass_fds=list(fds.values()), stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
         private.close()
         theirs.close()
         worker = cls(number, order, path, process)
         reader, worker._writer = await asyncio.open_connection(sock=ours)
-        worker._tasks = [asyncio.create_task(worker._listen(reader)), asyncio.create_task(worker._keep(log))]
+        doing = (worker._listen(reader), worker._keep(logs.said), worker._note(logs.access))
+        worker._tasks = [asyncio.create_task(one) for one in doing]
         return worker
 
     @property
@@ -190,8 +201,13 @@ class Worker:
                     self.status, self.reason = message["status"], message["reason"]
                     self.loaded.set()
 
-    async def _keep(self, log: Log) -> None:
+    async def _note(self, access: Log) -> None:
         assert self.process.stdout is not None
         while chunk := await self.process.stdout.read(65536):
+            access.write(chunk)
+
+    async def _keep(self, log: Log) -> None:
+        assert self.process.stderr is not None
+        while chunk := await self.process.stderr.read(65536):
             log.write(chunk)
             self.tail.extend(chunk.decode(errors="replace").splitlines())

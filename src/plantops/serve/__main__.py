@@ -13,15 +13,18 @@ import signal
 import socket
 import sys
 import warnings
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from prometheus_client import disable_created_metrics
 
+from plantops.serve.access import AccessLog
 from plantops.serve.app import make_app
 from plantops.serve.control import Control
-from plantops.serve.edge import Edge
+from plantops.serve.edge import Edge, NameRequest
+from plantops.serve.guard import guarded
 from plantops.serve.server import Server
 from plantops.serve.service import Service
 from plantops.serve.settings import Settings
@@ -33,7 +36,7 @@ _M_MMAP_THRESHOLD, _BIG = -3, 4 << 20
 def main() -> int:
     """Serve until told to stop; exit status 0, or 2 when the address cannot be had."""
     options = _parser().parse_args()
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    _log_to_stderr()
     warnings.simplefilter("ignore")  # Pillow has one for each odd tag: a client could fill the log with them
     disable_created_metrics()
     _allow_many_connections()
@@ -49,7 +52,9 @@ def main() -> int:
 
 async def _serve(options: argparse.Namespace, settings: Settings) -> None:
     service = Service(settings)
-    server = Server(Edge(make_app(service), service.metrics), settings.keep_alive_s, settings.request_timeout_s)
+    access = AccessLog() if settings.access_log else None
+    app = Edge(guarded(make_app(service), settings), service.metrics, access)
+    server = Server(app, settings.keep_alive_s, settings.request_timeout_s)
     told = asyncio.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signum, told.set)
@@ -66,6 +71,8 @@ async def _serve(options: argparse.Namespace, settings: Settings) -> None:
     loading.add_done_callback(lambda _: _say(f"{service.status}: {service.release or service.reason}"))
     done, _pending = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     await server.stop()
+    if access:
+        access.flush()
     for task in done:
         task.result()
     if not loading.done():
@@ -103,13 +110,25 @@ def _return_big_pieces() -> None:
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _BIG)
 
 
+def _log_to_stderr() -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(NameRequest())
+    told = "%(asctime)s %(levelname)s [%(request_id)s] %(message)s"
+    logging.basicConfig(level=logging.WARNING, format=told, handlers=[handler])
+
+
+def _truth(text: str) -> bool:
+    return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m plantops.serve", description=__doc__)
     parser.add_argument("--bundle", type=Path, required=True, help="folder of the bundle")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
+    kinds: dict[str, Callable[[str], Any]] = {"float": float, "int": int, "bool": _truth, "str": str}
     for one in dataclasses.fields(Settings):
-        kind = float if isinstance(one.default, float) or one.type == "float" else int
+        kind = kinds[str(one.type)]
         parser.add_argument(f"--{one.name.replace('_', '-')}", type=kind, default=one.default)
     for name in ("public", "private", "control"):
         parser.add_argument(f"--{name}-fd", type=int, help=argparse.SUPPRESS)

@@ -6,11 +6,14 @@ import asyncio
 from typing import Annotated, Any
 
 from fastapi import FastAPI, HTTPException, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import BaseModel
 
 from plantops.photo import NotAPhoto
+from plantops.serve import schema
 from plantops.serve.schema import Batch, BatchError, BatchItem, Classes, Health, ModelDetails, Prediction, Problem
 from plantops.serve.service import Service, model_info
 from plantops.serve.uploads import Upload, photos
@@ -19,9 +22,11 @@ Top = Annotated[int, Query(ge=1, le=1000, description="how many of the likeliest
 
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
     400: {"model": Problem, "description": "not a photo, or a broken form"},
+    401: {"model": Problem, "description": "no key, or a wrong one (where the API asks for keys)"},
+    403: {"model": Problem, "description": "sent by a page of another site"},
     408: {"model": Problem, "description": "the upload came too slowly"},
     413: {"model": Problem, "description": "too large"},
-    422: {"model": Problem, "description": "no file"},
+    422: {"model": Problem, "description": "no file, or a wrong parameter"},
     503: {"model": Problem, "description": "no model ready, or too busy; try again"},
 }
 
@@ -30,6 +35,7 @@ def make_app(service: Service) -> FastAPI:
     """The API over ``service``."""
     app = FastAPIOffline(title="plantops", description="Which disease has this leaf?", redoc_url=None)
     app.add_exception_handler(Exception, _bug)
+    app.exception_handler(RequestValidationError)(_wrong)
     _add_predictions(app, service)
     _add_descriptions(app, service)
     return app
@@ -39,26 +45,26 @@ def _add_predictions(app: FastAPI, service: Service) -> None:
     settings = service.settings
 
     @app.post("/predict", response_model=Prediction, responses=_PROBLEMS, openapi_extra=_form("file", many=False))
-    async def predict(request: Request, top: Top = 5) -> Prediction:
+    async def predict(request: Request, top: Top = 5) -> Response:
         """Which class does the photo in the field `file` show?"""
         _ready(service)
         with service.budget.share() as share:
             (photo,) = await photos(request, "file", 1, settings, share)
             service.admit()
             try:
-                return await service.answer(photo.data, top)
+                return _json(await service.answer(photo.data, top))
             except NotAPhoto as error:
                 raise HTTPException(400, str(error)) from None
 
     @app.post("/predict_batch", response_model=Batch, responses=_PROBLEMS, openapi_extra=_form("files", many=True))
-    async def predict_batch(request: Request, top: Top = 5) -> Batch:
+    async def predict_batch(request: Request, top: Top = 5) -> Response:
         """The same for several photos, in the field `files`."""
         _ready(service)
         with service.budget.share() as share:
             uploads = await photos(request, "files", settings.max_batch, settings, share)
             service.admit()
             results = await asyncio.gather(*(_one_of_many(service, upload, top) for upload in uploads))
-            return Batch(results=list(results), total=len(results))
+            return _json(Batch(results=list(results), total=len(results)))
 
 
 async def _one_of_many(service: Service, upload: Upload, top: int) -> BatchItem | BatchError:
@@ -72,6 +78,11 @@ async def _one_of_many(service: Service, upload: Upload, top: int) -> BatchItem 
     return BatchItem(filename=upload.filename, **dict(answer))
 
 
+def _json(answer: BaseModel) -> Response:
+    """Written by pydantic at once: FastAPI would check first what was checked when it was made."""
+    return Response(answer.__pydantic_serializer__.to_json(answer, by_alias=True), media_type="application/json")
+
+
 def _add_descriptions(app: FastAPI, service: Service) -> None:
     async def health(response: Response) -> Health:
         """200 when the bundle is loaded and proven, else 503 with the reason."""
@@ -83,6 +94,17 @@ def _add_descriptions(app: FastAPI, service: Service) -> None:
         responses={503: {"model": Health, "description": "starting or failed"}},
     )  # fmt: skip
     app.add_api_route("/health", health, methods=["HEAD"], include_in_schema=False)
+
+    @app.get("/health/live")
+    async def live() -> schema.Liveness:
+        """200 as long as the process answers, whatever the model does."""
+        return schema.Liveness(status="alive")
+
+    @app.get("/health/ready", responses={503: {"model": Problem, "description": "no model ready"}})
+    async def ready() -> schema.Liveness:
+        """200 when photos can be sent."""
+        service.predictor()
+        return schema.Liveness(status="ready")
 
     @app.get("/classes")
     async def classes() -> Classes:
@@ -127,6 +149,12 @@ def _ready(service: Service) -> None:
     """Turn away before the body is read what cannot be answered."""
     service.predictor()
     service.admit()
+
+
+async def _wrong(request: Request, error: RequestValidationError) -> JSONResponse:
+    """422 in words, as every other refusal."""
+    said = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
+    return JSONResponse({"detail": "; ".join(said)}, 422)
 
 
 async def _bug(request: Request, error: Exception) -> JSONResponse:

@@ -1,23 +1,53 @@
-"""The outermost layer: counts every request, and closes connections whose body nobody read without cutting them."""
+"""The outermost layer: names, counts and notes every request, and closes connections whose body nobody read without
+cutting them."""
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import logging
+import re
+import secrets
 import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from plantops.serve.access import AccessLog
 from plantops.serve.metrics import Metrics
 
 LINGER_S = 5.0
+REQUEST_ID = b"x-request-id"
+# With every answer, also those that never reach the app.
+SECURITY = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+)
+_CSP = b"content-security-policy"
+_NOTHING = (_CSP, b"default-src 'none'; frame-ancestors 'none'")
+_PAGE = (_CSP, b"object-src 'none'; base-uri 'none'; frame-ancestors 'none'; form-action 'self'")
+_SAFE_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+
+current_id: contextvars.ContextVar[str] = contextvars.ContextVar("request id", default="-")
+
+
+class NameRequest(logging.Filter):
+    """Gives every log line the request that it is about, as ``request_id``."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let all through."""
+        record.request_id = current_id.get()
+        return True
 
 
 class Edge:
     """ASGI middleware around the whole app."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, access: AccessLog | None = None) -> None:
         self.app = app
         self.metrics = metrics
+        self.access = access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -30,8 +60,11 @@ class Edge:
         try:
             await self.app(scope, exchange.receive, exchange.send)
         finally:
+            took = time.perf_counter() - began
             self.metrics.active.dec()
-            self.metrics.answered(scope["method"], scope["path"], exchange.status, time.perf_counter() - began)
+            self.metrics.answered(scope["method"], scope["path"], exchange.status, took)
+            if self.access:
+                self.access.add(scope, exchange.status, took, exchange.sent)
 
 
 class _Exchange:
@@ -49,7 +82,9 @@ class _Exchange:
         self._unread = headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers
         self._waits = b"expect" in headers
         self._closes = False
+        self._id = _name(scope, headers.get(REQUEST_ID, b""))
         self.status = 500
+        self.sent = 0
 
     async def receive(self) -> Message:
         message = await self._receive()
@@ -62,13 +97,25 @@ class _Exchange:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             self._closes = self._unread
-            if self._closes:
-                message = {**message, "headers": [*message.get("headers", ()), (b"connection", b"close")]}
-        elif self._closes and not message.get("more_body", False):
-            await self._send({**message, "more_body": True})
-            await self._linger()
-            message = {"type": "http.response.body", "body": b""}
+            message = {**message, "headers": self._headers(message)}
+        else:
+            self.sent += len(message.get("body", b""))
+            if self._closes and not message.get("more_body", False):
+                await self._send({**message, "more_body": True})
+                await self._linger()
+                message = {"type": "http.response.body", "body": b""}
         await self._send(message)
+
+    def _headers(self, message: Message) -> list[tuple[bytes, bytes]]:
+        given = list(message.get("headers", ()))
+        names = dict(given)
+        if _CSP not in names:
+            given.append(_PAGE if names.get(b"content-type", b"").startswith(b"text/html") else _NOTHING)
+        if REQUEST_ID not in names:
+            given.append((REQUEST_ID, self._id))
+        if self._closes:
+            given.append((b"connection", b"close"))
+        return given
 
     async def _linger(self) -> None:
         if self._waits:
@@ -79,3 +126,23 @@ class _Exchange:
                     await self.receive()
         except TimeoutError:
             return
+
+
+def new_id() -> bytes:
+    """A name for a request that brought none."""
+    return secrets.token_hex(8).encode()
+
+
+def _name(scope: Scope, given: bytes) -> bytes:
+    """The request's id: the client's own where it is one that can be logged and name a file, else a new one.
+
+    The app finds it in the header and as ``request.state.request_id``.
+    """
+    if _SAFE_ID.fullmatch(given):
+        name = given
+    else:
+        name = new_id()
+        scope["headers"] = [*(one for one in scope["headers"] if one[0] != REQUEST_ID), (REQUEST_ID, name)]
+    scope["state"]["request_id"] = name.decode()
+    current_id.set(name.decode())
+    return name

@@ -6,7 +6,11 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
 from plantops.serve.predictor import Predictor
 
-ROUTES = ("/", "/predict", "/predict_batch", "/classes", "/model/info", "/health", "/metrics", "/docs", "/openapi.json")
+ROUTES = (
+    "/", "/predict", "/predict_batch", "/classes", "/model/info", "/health", "/health/live", "/health/ready",
+    "/metrics", "/docs", "/openapi.json",
+)  # fmt: skip
+_METHODS = ("GET", "HEAD", "POST", "OPTIONS")
 _LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _SHARES = tuple(step / 10 for step in range(1, 11))
 
@@ -60,6 +64,7 @@ class Metrics:
     def answered(self, method: str, path: str, status: int, seconds: float) -> None:
         """Count one request. Unknown paths share a label, so that a scanner cannot fill the memory."""
         endpoint = path if path in ROUTES else "other"
+        method = method if method in _METHODS else "other"
         self.requests.labels(method, endpoint, str(status)).inc()
         self.duration.labels(method, endpoint).observe(seconds)
 

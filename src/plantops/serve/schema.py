@@ -99,6 +99,12 @@ class Health(Shape):
     golden_difference: float | None = Field(default=None, description="largest difference on the golden photos")
 
 
+class Liveness(Shape):
+    """One word."""
+
+    status: str
+
+
 class Problem(Shape):
     """What went wrong, in words."""
 

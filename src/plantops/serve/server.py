@@ -20,22 +20,24 @@ from uvicorn import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from plantops.serve.edge import LINGER_S
+from plantops.serve.edge import LINGER_S, REQUEST_ID, SECURITY, new_id
 
 log = logging.getLogger(__name__)
 _BURST = 128
 _STOP_GRACE_S = 1.0
 _POLL_S = 0.02
+_MOST_AHEAD = 32  # questions asked before the first is answered
 _CLOSE = (b"connection", b"close")
 HEADER_LIMIT = 65_536
 
 
 class Connection(HttpToolsProtocol):
-    """uvicorn's protocol with the bounds that it lacks: deadlines for the first byte and for a request's header, and
-    a limit on what is held of a header (or of a trailer) before it is whole."""
+    """uvicorn's protocol with the bounds that it lacks: deadlines for the first byte, for a request's header and for
+    taking an answer, and a limit on what is held of a header (or of a trailer) before it is whole."""
 
     header_deadline_s = 30.0
     _deadline: asyncio.TimerHandle | None = None
+    _taking: asyncio.TimerHandle | None = None
     _pending = 0  # bytes since the parser last had something whole: a header, a piece of a body, a request
     _refused = False
 
@@ -62,7 +64,10 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._pending = 0
         self._disarm()
-        super().on_headers_complete()
+        if len(self.pipeline) >= _MOST_AHEAD:
+            self.transport.abort()  # uvicorn would keep all that comes: 30 MB for each 256 KiB of questions
+        else:
+            super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         self._pending = 0
@@ -72,9 +77,23 @@ class Connection(HttpToolsProtocol):
         self._pending = 0
         super().on_message_complete()
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._taking = self.loop.call_later(self.header_deadline_s, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._taking:
+            self._taking.cancel()
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
         super().connection_lost(exc)
+
+    def send_400_response(self, msg: str) -> None:
+        if self.idle or (self.cycle.more_body and not self.cycle.response_started):
+            self._answer(400, msg.rstrip(".").lower())
+        self.transport.close()
 
     def _refuse(self) -> None:
         """431, and then what still comes is thrown away for a few seconds: see `edge.py`."""
@@ -82,12 +101,17 @@ class Connection(HttpToolsProtocol):
         if not self.idle:
             self.transport.close()
             return
-        body = json.dumps({"detail": f"the request's header is larger than {HEADER_LIMIT // 1024} KiB"}).encode()
-        own = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), _CLOSE]
-        lines = [b"%s: %s\r\n" % header for header in (*self.server_state.default_headers, *own)]
-        self.transport.write(b"".join([STATUS_LINE[431], *lines, b"\r\n", body]))
+        self._answer(431, f"the request's header is larger than {HEADER_LIMIT // 1024} KiB")
         self.transport.write_eof()
         self.loop.call_later(LINGER_S, self.transport.close)
+
+    def _answer(self, status: int, detail: str) -> None:
+        """To what never became a request."""
+        body = json.dumps({"detail": detail}).encode()
+        own = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), (REQUEST_ID, new_id())]
+        kept = [one for one in self.server_state.default_headers if one != _CLOSE]
+        lines = [b"%s: %s\r\n" % header for header in (*kept, *own, _CLOSE)]
+        self.transport.write(b"".join([STATUS_LINE[status], *lines, b"\r\n", body]))
 
     def _disarm(self) -> None:
         if self._deadline:
@@ -194,6 +218,7 @@ class Server:
         # In place: answers being worked on hold this very list.
         self._state.default_headers[:] = [
             (b"date", formatdate(time.time(), usegmt=True).encode()),
+            *SECURITY,
             *([(b"x-plantops-release", self.release.encode())] if self.release else []),
             *([_CLOSE] if self._closing else []),
         ]

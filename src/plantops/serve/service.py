@@ -6,9 +6,10 @@ import asyncio
 import logging
 import os
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from fastapi import HTTPException
@@ -25,6 +26,7 @@ from plantops.serve.settings import Settings
 from plantops.serve.uploads import Budget
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class Service:
@@ -33,6 +35,7 @@ class Service:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.metrics = Metrics()
+        self._most = settings.workers + settings.max_waiting
         self.budget = Budget(settings.max_held_bytes)
         self.room = Room(settings.max_decoding_bytes)
         self.status = "starting"
@@ -69,18 +72,18 @@ class Service:
 
     def admit(self) -> None:
         """Turn new photos away, 503, while too many wait."""
-        if self._photos >= self.settings.workers + self.settings.max_waiting:
+        if self._photos >= self._most:
             raise HTTPException(503, f"busy: {self._photos} photos are waiting, try again", {"Retry-After": "1"})
 
     async def answer(self, data: bytes, top: int) -> Prediction:
-        """The answer for one photo. Raises NotAPhoto."""
+        """The answer for one photo. Raises NotAPhoto, or HTTPException 503 when it takes too long."""
         predictor = self.predictor()
+        work = self._pool.submit(self._work, predictor, data, top)
         self._photos += 1
         try:
-            loop = asyncio.get_running_loop()
-            ranked, seconds = await loop.run_in_executor(self._pool, self._work, predictor, data, top)
+            ranked, seconds = await self._in_time(work)
         finally:
-            self._photos -= 1
+            self._leave(work)
         name, confidence = ranked[0]
         self.metrics.predicted(name, confidence, seconds)
         return Prediction(
@@ -91,6 +94,25 @@ class Service:
             model_info=model_info(predictor),
             timestamp=now(),
         )
+
+    async def _in_time(self, work: Future[T]) -> T:
+        limit = self.settings.request_timeout_s
+        try:
+            async with asyncio.timeout(limit):
+                return await asyncio.wrap_future(work)
+        except TimeoutError:
+            raise HTTPException(503, f"no answer within {limit:g} s, try again", {"Retry-After": "1"}) from None
+
+    def _leave(self, work: Future[T]) -> None:
+        """Work that nobody waits for any more counts until its thread is free."""
+        if work.done():
+            self._photos -= 1
+        else:
+            loop = asyncio.get_running_loop()
+            work.add_done_callback(lambda _: loop.call_soon_threadsafe(self._free))
+
+    def _free(self) -> None:
+        self._photos -= 1
 
     def _work(self, predictor: Predictor, data: bytes, top: int) -> tuple[list[tuple[str, float]], float]:
         square = self._decode(data, predictor.manifest.preprocessing)

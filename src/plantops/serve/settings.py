@@ -17,10 +17,13 @@ class Settings:
     """Every field is a flag: ``max_upload_mb`` is ``--max-upload-mb``.
 
     ``max_upload_mb``: bytes of one photo. ``max_megapixels``: pixels of one photo, and what decoding may hold at once
-    (``max_decoding_bytes``). ``max_batch``: photos in one request. ``request_timeout_s``: a request's header, and then
-    its body, must arrive within it. ``threads``: photos worked on at once, 0 for one a core. ``max_waiting``: photos
-    that may wait for a thread before new ones are turned away with 503. ``keep_alive_s``: how long an idle connection
-    is kept.
+    (``max_decoding_bytes``). ``max_batch``: photos in one request. ``request_timeout_s``: a request's header, then its
+    body, then its answer must be there within it. ``threads``: photos worked on at once, 0 for one a core.
+    ``max_waiting``: photos that may wait for a thread before new ones are turned away with 503. ``keep_alive_s``: how
+    long an idle connection is kept.
+
+    ``keys`` (SHA-256 in hexadecimal), ``hosts``, ``cors`` (origins): with commas between, see `guard.py`.
+    ``access_log``: a JSON line on standard output for each request.
     """
 
     max_upload_mb: float = 20
@@ -30,6 +33,14 @@ class Settings:
     threads: int = 0
     max_waiting: int = 64
     keep_alive_s: float = 75
+    keys: str = ""
+    hosts: str = ""
+    cors: str = ""
+    access_log: bool = True
+
+    def listed(self, name: str) -> list[str]:
+        """A field with commas as a list."""
+        return [one.strip() for one in str(getattr(self, name)).split(",") if one.strip()]
 
     @property
     def max_bytes(self) -> int:

@@ -7,6 +7,7 @@ it is typed by hand, or after a reboot, serves the release in service.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -112,7 +113,8 @@ class Compose:
             if isinstance(error, StepFailed):
                 raise StepFailed(error.message + lines, error.hint) from None
             raise
-        return Trial(made.id, name, release, str(said["since"]), made.door)
+        door = replace(made.door, key=self._stack.key.value)
+        return Trial(made.id, name, release, str(said["since"]), door)
 
     def rehearse(self, release: Path) -> Trial:
         """A container without HAProxy is out of the way. HAProxy's image and file are looked at now: later is a gap."""

@@ -13,6 +13,7 @@ from plantops import process
 from plantops.config import Config
 from plantops.deploy.compose import mounted
 from plantops.deploy.compose.grafana import RESET, Password
+from plantops.deploy.towerkey import TowerKey
 from plantops.errors import SetupError, StepFailed
 
 API, GATEWAY, GRAFANA = "plant-disease-api", "haproxy", "grafana"
@@ -30,6 +31,7 @@ class Stack:
         self.file = self._folder / "docker-compose.yml"
         self.env_file = self._folder / ".env"
         self.socket_folder = config.state / "haproxy"
+        self.key = TowerKey(config.state, config.api)
         self._digest_file = config.state / "stack.sha256"
 
     @property
@@ -75,6 +77,7 @@ class Stack:
             "MLFLOW_VERSION": metadata.version("mlflow"),
             "COMPOSE_PROFILES": ",".join(self.others),
             **{f"PLANTOPS_{name.upper()}": f"{value:g}" for name, value in serve.items()},
+            **{f"PLANTOPS_{name.upper()}": value for name, value in self.key.flags().items()},
             **self._patience(),
         }
         return {name: str(value) for name, value in values.items()}
