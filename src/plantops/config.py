@@ -17,7 +17,7 @@ OWN_FILES = (LOCK, CODE)
 MIN_INTERVAL_S = 0.1  # between two looks of `plantops watch`
 
 
-Level = Literal["off", "note", "warn", "stop"]
+Level = Literal["ignore", "note", "warn", "stop"]
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import PurePosixPath
 
 from plantops.look.alike import BLANK
 from plantops.look.facts import DAMAGED, EMPTY, FOREIGN, HUGE
@@ -69,7 +69,7 @@ def _frames(photo: Photo) -> str:
 
 
 def _format(photo: Photo) -> str:
-    fits = PurePosixPath(photo.path).suffix.lower() in _EXTENSIONS.get(photo.facts.format, set())
+    fits = os.path.splitext(photo.path)[1].lower() in _EXTENSIONS.get(photo.facts.format, set())
     return "" if fits else photo.facts.format
 
 
