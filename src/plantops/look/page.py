@@ -37,16 +37,16 @@ h1 { font-size: 1.7rem; margin: 0; } h2 { font-size: 1.15rem; margin: 0; } p { m
 section { background: var(--card); border: 1px solid var(--line); border-left: .3rem solid var(--edge, var(--line));
   border-radius: .5rem; padding: 1rem 1.25rem; margin: 1rem 0; break-inside: avoid; }
 .stop { --edge: var(--stop); } .warn { --edge: var(--warn); } .note { --edge: var(--note); }
-.level { color: var(--edge); font-weight: 600; font-size: .85rem; }
+.overview { list-style: none; padding: 0; } .overview .level { display: inline-block; min-width: 6.5rem; }
+.overview a { color: inherit; } .level { color: var(--edge); font-weight: 600; font-size: .85rem; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; width: 100%; font-size: .92rem; }
 th, td { padding: .25rem .6rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
 th:first-child, td:first-child, td.text { text-align: left; } td.bar { width: 30%; }
 td.bar i { display: block; height: .6rem; border-radius: .3rem; background: var(--green); }
 .cases { display: flex; flex-wrap: wrap; gap: .9rem; margin-top: .8rem; }
-figure { margin: 0; max-width: 15rem; } figure div { display: flex; gap: .2rem; flex-wrap: wrap; }
+figure { margin: 0; max-width: 15rem; flex: 0 1 auto; } figure div { display: flex; gap: .2rem; flex-wrap: wrap; }
 figcaption { font-size: .75rem; line-height: 1.35; overflow-wrap: anywhere; min-width: 7rem; }
-img, .blank { width: 7rem; height: 7rem; border-radius: .3rem; border: 1px solid var(--line); object-fit: cover; }
-.blank { display: grid; place-items: center; color: var(--soft); font-size: .75rem; }
+img { width: 7rem; height: 7rem; border-radius: .3rem; border: 1px solid var(--line); object-fit: cover; }
 @media print { body { max-width: none; margin: 0; } section { border-color: #bbb; } }
 """
 
@@ -64,11 +64,19 @@ def _page(seen: Look, raw: Path) -> Iterator[str]:
     yield f'<!doctype html><html lang="en"><meta charset="utf-8"><title>The photos</title><style>{_STYLE}</style>'
     yield '<meta name="viewport" content="width=device-width">'
     yield f'<h1>{len(seen.photos):,} photos of {classes:,} classes</h1><p class="soft">{against}</p>'
+    yield from _overview(seen.findings)
     yield from (_finding(one, raw) for one in seen.findings)
-    if not seen.findings:
-        yield "<section><h2>Nothing found</h2></section>"
     yield _asked(seen)
     yield from _table(seen.classes)
+
+
+def _overview(findings: tuple[Finding, ...]) -> Iterator[str]:
+    """All findings in one list, each a link to its section."""
+    yield '<ul class="overview">'
+    for one in findings:
+        yield f'<li class="{one.level}"><span class="level">{_WORDS[one.level]}</span> '
+        yield f'<a href="#{one.rule}">{escape(one.sentence)}</a></li>'
+    yield "</ul>" if findings else "<li>nothing found</li></ul>"
 
 
 def _finding(one: Finding, raw: Path) -> str:
@@ -82,7 +90,7 @@ def _finding(one: Finding, raw: Path) -> str:
     rest = f'<p class="soft">and {more:,} more: plantops data --json lists all</p>' if more else ""
     head = f'<span class="level">{_WORDS[one.level]}</span> <small>data.rules.{one.rule}</small>'
     text = f"<h2>{escape(one.sentence)}</h2><p>What helps: {escape(one.help)}.</p>"
-    return f'<section class="{one.level}">{head}{text}<div class="cases">{"".join(shown)}</div>{rest}</section>'
+    return f'<section id="{one.rule}" class="{one.level}">{head}{text}<div class="cases">{"".join(shown)}</div>{rest}</section>'
 
 
 def _case(case: Case, raw: Path, room: int) -> str:
@@ -101,7 +109,7 @@ def _thumbnail(path: Path) -> str:
     try:
         small = pixels(open_photo(path.read_bytes()), _THUMB)
     except (NotAPhoto, OSError):
-        return '<span class="blank">no picture</span>'
+        return ""
     data = io.BytesIO()
     Image.fromarray(small).save(data, "JPEG", quality=_QUALITY)
     return f'<img alt="" src="data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode()}">'
