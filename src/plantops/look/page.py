@@ -90,7 +90,8 @@ def _finding(one: Finding, raw: Path) -> str:
     rest = f'<p class="soft">and {more:,} more: plantops data --json lists all</p>' if more else ""
     head = f'<span class="level">{_WORDS[one.level]}</span> <small>data.rules.{one.rule}</small>'
     text = f"<h2>{escape(one.sentence)}</h2><p>What helps: {escape(one.help)}.</p>"
-    return f'<section id="{one.rule}" class="{one.level}">{head}{text}<div class="cases">{"".join(shown)}</div>{rest}</section>'
+    cases = f'<div class="cases">{"".join(shown)}</div>' if shown else ""
+    return f'<section id="{one.rule}" class="{one.level}">{head}{text}{cases}{rest}</section>'
 
 
 def _case(case: Case, raw: Path, room: int) -> str:
