@@ -14,6 +14,7 @@ from PIL import Image
 
 from conftest import PHOTOS
 from look.scenes import ONE, OTHER, RAW, found, scene, seen
+from plantops import sample
 
 
 def bomb(path: Path) -> None:
@@ -110,6 +111,12 @@ def test_rules_say_what_a_finding_means(garden: Path, level: str) -> None:
     assert "    empty: warn" in text
     config.write_text(text.replace("    empty: warn", f"    empty: {level}"))
     assert [one.level for one in seen(garden).findings if one.rule == "empty"] == ([] if level == "ignore" else [level])
+
+
+def test_drawn_sample_leaves_raise_nothing(garden: Path) -> None:
+    shutil.rmtree(garden / RAW)
+    sample.draw(garden / RAW, classes=2, per_class=12, seed=1)
+    assert found(garden) == {}
 
 
 @pytest.mark.ci

@@ -34,12 +34,13 @@ class Alike:
 def find(album: Album, photos: Iterable[Photo]) -> Alike:
     """Compare all photos that can be used. Decodes in full only those whose hashes are near each other."""
     usable = [one for one in photos if not one.facts.problem]
-    shown = [one for one in usable if one.facts.spread >= BLANK]
+    shown = [one for one in usable if one.facts.spread >= BLANK and not one.facts.drawn]
     clusters = [[shown[at] for at in one] for one in near.clusters([one.facts.hash for one in shown], RADIUS)]
     clusters = [album.with_pixels(one) for one in clusters]
     same = [group for one in clusters for group in _groups(one, [photo.facts.pixels or photo.md5 for photo in one])]
-    blank = [one for one in usable if one.facts.spread < BLANK]
-    same += _groups(blank, [one.md5 for one in blank])
+    # By their bytes alone: what shows nothing, and drawn sample leaves, whose shots differ less than those of photos.
+    others = [one for one in usable if one.facts.spread < BLANK or one.facts.drawn]
+    same += _groups(others, [one.md5 for one in others])
     versions = [_first_of_each(one) for one in clusters]
     return Alike(tuple(same), tuple(one for one in versions if len({_picture(photo) for photo in one}) > 1))
 
