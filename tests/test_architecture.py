@@ -22,7 +22,7 @@ FLOORS = [
     {"remote", "branch"},
     {"dvc", "dvclocks", "cache", "git", "tracking", "deploy", "sample", "service", "detect", "gate"},
     {"lineage", "plan", "recover", "scan", "judgement", "views", "project", "share", "follow", "roundtrip"},
-    {"training", "bring"},
+    {"training", "bring", "look"},
     {"steps"},
     {"backup", "pipeline", "releases", "tidy", "doctor"},
     {"checking"},

@@ -12,7 +12,9 @@ from conftest import ROOT, sh
 FOLDER = ROOT / "benchmarks"
 
 
-@pytest.mark.parametrize("name", ["check", "gate", "image", "nochange", "overhead", "serving", "watch"])
+@pytest.mark.parametrize(
+    "name", ["check", "data", "gate", "image", "nochange", "overhead", "serving", "split", "watch"]
+)
 def test_each_says_what_it_measures(name: str, tmp_path: Path) -> None:
     said = sh(sys.executable, FOLDER / f"{name}.py", "--help", cwd=tmp_path).stdout
     assert "Aim" in said

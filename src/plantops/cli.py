@@ -142,6 +142,14 @@ def check(
 
 
 @command()
+def data(as_json: Json = False, config: ConfigFile = None) -> None:
+    """Look at the photos: what changed, what is wrong, which labels a person should see. Writes reports/data.html."""
+    from plantops.look import words
+
+    words.show(_config(config), Console(), as_json)
+
+
+@command()
 def watch(
     once: Annotated[bool, typer.Option("--once", help="One look and at most one run, for cron.")] = False,
     interval: Interval = None,

@@ -18,11 +18,46 @@ OWN_FILES = (LOCK, CODE)
 MIN_INTERVAL_S = 0.1  # between two looks of `plantops watch`
 
 
+Level = Literal["ignore", "note", "warn", "stop"]
+
+
+@dataclass(frozen=True)
+class RulesConfig:
+    """What a look at the photos makes of each thing it finds: nothing, a note, a warning, or the end of the run.
+
+    What the pipeline survives does not stop it, and what it mends by itself (it turns photos, turns colours into RGB)
+    is a note. Only a class of which most files cannot be used stops by default: that is a copy that went wrong.
+    """
+
+    broken_class: Level = "stop"
+    empty: Level = "warn"
+    damaged: Level = "warn"
+    foreign: Level = "warn"
+    huge: Level = "warn"
+    tiny: Level = "warn"
+    blank: Level = "warn"
+    animated: Level = "warn"
+    wrong_extension: Level = "note"
+    odd_colours: Level = "note"
+    turned: Level = "note"
+    copies: Level = "warn"
+    near_copies: Level = "warn"
+    conflicts: Level = "warn"
+    near_conflicts: Level = "warn"
+    leaks: Level = "warn"
+    class_gone: Level = "warn"
+    relabelled: Level = "note"
+    small_class: Level = "warn"
+    imbalance: Level = "warn"
+    suspects: Level = "note"
+
+
 @dataclass(frozen=True)
 class DataConfig:
-    """What to do with photos that are not under DVC."""
+    """What to do with photos that are not under DVC, and with what a look at photos finds."""
 
     untracked: Literal["refuse", "add"] = "refuse"
+    rules: RulesConfig = field(default_factory=RulesConfig)
 
 
 @dataclass(frozen=True)

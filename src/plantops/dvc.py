@@ -87,11 +87,16 @@ def folders(root: Path) -> Iterator[tuple[Path, list[str]]]:
                 pending.append(Path(entry.path))
 
 
+def params(root: Path, section: str) -> dict[str, Any]:
+    """One section of params.yaml; empty where there is none."""
+    values = _read(root / PARAMS)
+    found = values.get(section) if isinstance(values, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
 def raw_folder(root: Path) -> Path:
     """The folder of photos, one sub-folder per class: ``prepare.raw`` of params.yaml. Raises SetupError."""
-    params = _read(root / PARAMS)
-    section = params.get("prepare") if isinstance(params, dict) else None
-    raw = section.get("raw") if isinstance(section, dict) else None
+    raw = params(root, "prepare").get("raw")
     if not isinstance(raw, str):
         raise SetupError(f"{root / PARAMS} does not name the folder of photos (prepare.raw)", f"mend it in {PARAMS}")
     inside = (root / raw).resolve().is_relative_to(root.resolve())

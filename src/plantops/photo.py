@@ -72,15 +72,18 @@ def pixels(image: Image.Image, spec: Preprocessing) -> NDArray[np.uint8]:
     """
     with _only_not_a_photo():
         _skip_detail(image, spec)
-        image.load()
-        turn = _turn(image) if spec.turn else None
-        if image.mode != "RGB" or "transparency" in image.info:
-            coloured = _in_bands(image)
-            image.close()
-            image = coloured
-        if turn is not None:
-            image = image.transpose(turn)
-        return np.asarray(_fit(image, spec))
+        return np.asarray(_fit(_coloured(image, spec.turn), spec))
+
+
+def whole(image: Image.Image) -> NDArray[np.uint8]:
+    """Decode and turn an opened photo at its own size: uint8, shape (height, width, 3), RGB. Raises NotAPhoto."""
+    with _only_not_a_photo():
+        return np.asarray(_coloured(image, True))
+
+
+def is_turned(image: Image.Image) -> bool:
+    """Whether the EXIF orientation of an opened photo says that its pixels do not lie upright."""
+    return _turn(image) is not None
 
 
 def footprint(image: Image.Image, spec: Preprocessing) -> int:
@@ -120,6 +123,17 @@ def _only_not_a_photo() -> Iterator[None]:
         raise
     except Exception as error:  # noqa: BLE001
         raise NotAPhoto(f"damaged image: {error}") from None
+
+
+def _coloured(image: Image.Image, upright: bool) -> Image.Image:
+    """An opened photo decoded, in RGB, and turned where ``upright`` is wanted."""
+    image.load()
+    turn = _turn(image) if upright else None
+    if image.mode != "RGB" or "transparency" in image.info:
+        coloured = _in_bands(image)
+        image.close()
+        image = coloured
+    return image if turn is None else image.transpose(turn)
 
 
 def _skip_detail(image: Image.Image, spec: Preprocessing) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +57,20 @@ def loose(root: Path, raw: Path, store: Store, remember: bool = True) -> list[Lo
     return [one for one in found if one] + [_away(root, one) for one in missing]
 
 
+def listed(
+    root: Path, raw: Path, store: Store, read: Callable[[Path], str], remember: bool = True
+) -> Iterator[dict[str, str]]:
+    """path below ``raw``: md5, of every file, folder by folder; ``read`` hashes a file that is new or moved.
+
+    Raises what ``read`` raises.
+    """
+    index = _Index(root, store, remember, read)
+    for folder in [raw] if dvc.covered(raw) else classes(raw):
+        inside = "" if folder == raw else f"{folder.name}/"
+        yield {inside + path: md5 for path, md5 in index.hashes(folder, dict(_files(folder))).items()}
+    index.forget_others(raw)
+
+
 def classes(raw: Path) -> list[Path]:
     """The folders of classes: those below ``raw``, and links to such. A link to itself is none."""
     return sorted(one for one in raw.iterdir() if one.is_dir()) if raw.is_dir() else []
@@ -68,7 +82,7 @@ def moved_code(root: Path, inputs: dict[str, Any]) -> list[detect.Change]:
     found = []
     for name, path in detect.plain_deps(pipeline):
         known = next((one for one in (recorded.get(name) or {}).get("deps", []) if one.get("path") == path), None)
-        if known and (root / path).is_file() and _md5(root / path) != known.get("md5"):
+        if known and (root / path).is_file() and md5_of(root / path) != known.get("md5"):
             found.append(detect.Change(path, f"changed since stage {name} ran", (name,)))
     return found
 
@@ -129,34 +143,45 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
 
 
 class _Index:
-    """DVC's md5 of folders, by what they hold by stat, from the state database."""
+    """The md5 of photos and DVC's of folders, by what they hold by stat, from the state database."""
 
-    def __init__(self, root: Path, store: Store, remember: bool) -> None:
-        self.root, self.store, self.remember = root, store, remember
+    def __init__(self, root: Path, store: Store, remember: bool, read: Callable[[Path], str] | None = None) -> None:
+        self.root, self.store, self.remember, self.read = root, store, remember, read or md5_of
         self.known = store.folders()
         self.seen: set[str] = set()
 
     def md5(self, folder: Path, files: dict[str, Signature]) -> str:
         """DVC's md5 of ``folder``, which holds ``files``; only photos that are new or moved are read."""
-        name, stats = folder.relative_to(self.root).as_posix(), _digest(files)
-        self.seen.add(name)
+        name = self._seen(folder)
         known = self.known.get(name)
-        if known and known[0] == stats:
+        if known and known[0] == _digest(files):
             return known[1]
-        hashes = self._hashes(folder, files, self.store.photos(name))
-        md5 = dirhash.directory(hashes.items())
+        return dirhash.directory(self.hashes(folder, files).items())
+
+    def hashes(self, folder: Path, files: dict[str, Signature]) -> dict[str, str]:
+        """path: md5 of the ``files`` in ``folder``; only photos that are new or moved are read."""
+        name, stats = self._seen(folder), _digest(files)
+        known, before = self.store.photos(name), self.known.get(name)
+        if before and before[0] == stats:
+            return {path: known[path][1] for path in files}
+        hashes = self._read_unknown(folder, files, known)
         if self.remember:
             photos = ((path, files[path], one) for path, one in hashes.items())
-            self.store.remember_folder(name, stats, md5, photos)
-        return md5
+            self.store.remember_folder(name, stats, dirhash.directory(hashes.items()), photos)
+        return hashes
 
-    def _hashes(
+    def _seen(self, folder: Path) -> str:
+        name = folder.relative_to(self.root).as_posix()
+        self.seen.add(name)
+        return name
+
+    def _read_unknown(
         self, folder: Path, files: dict[str, Signature], known: dict[str, tuple[Signature, str]]
     ) -> dict[str, str]:
         found = {path: known[path][1] for path, stat in files.items() if path in known and known[path][0] == stat}
         unknown = [path for path in files if path not in found]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            found |= zip(unknown, pool.map(_md5, [folder / one for one in unknown]), strict=True)
+            found |= zip(unknown, pool.map(self.read, [folder / one for one in unknown]), strict=True)
         return found
 
     def forget_others(self, raw: Path) -> None:
@@ -173,9 +198,15 @@ def _digest(files: dict[str, Signature]) -> str:
     return hashlib.sha256(os.fsencode(text)).hexdigest()
 
 
-def _md5(path: Path) -> str:
+def md5_of(path: Path) -> str:
+    """The md5 of a file, hex. Raises StepFailed when it cannot be read."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     except OSError as error:
-        raise StepFailed(f"{path} cannot be read: {error.strerror}", f"ls -l '{path.parent}'") from None
+        raise unreadable(path, error) from None
+
+
+def unreadable(path: Path, error: OSError) -> StepFailed:
+    """Words for a photo that the machine does not let us read."""
+    return StepFailed(f"{path} cannot be read: {error.strerror}", f"ls -l '{path.parent}'")

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from plantops import artifacts, code, deploy, detect, dvc, gate, git, judgement, lineage, lock, plan, training
 from plantops.bundle import BadBundle, Bundle
@@ -18,6 +18,9 @@ from plantops.shelf import Shelf
 from plantops.store import Release, Store, now
 from plantops.tracking import Tracker
 from plantops.views import recount, show
+
+if TYPE_CHECKING:
+    from plantops.look import Look  # with NumPy and Pillow: not before there is something to run
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ class Work:
     undo: ExitStack = field(default_factory=ExitStack)
 
     left_behind: dict[str, Any] = field(default_factory=dict)
+    seen: Look | None = None
     ran: training.Ran = field(default_factory=training.Ran)
     mlflow_run: str | None = None
     verdict: gate.Verdict | None = None
@@ -109,6 +113,21 @@ def still_wanted(work: Work) -> None:
         raise Refused(f"{now.id} was withdrawn at {now.withdrawn}", f"plantops rollback {now.id} brings it back")
 
 
+def look_at_photos(work: Work) -> str:
+    """What changed and what is wrong with the photos, before training. Raises StepFailed where a rule says stop."""
+    from plantops import look
+    from plantops.look import page, words
+    from plantops.look.findings import WARN
+
+    work.seen = look.at(work.config, work.store, split=False, console=work.console)
+    for one in work.seen.at(WARN):
+        for line, colour in words.said(one):
+            work.console.say(f"    {line}", colour)
+    page.write(work.config, work.seen)
+    look.check(work.seen.findings)
+    return work.seen.sentence()
+
+
 def reproduce(work: Work) -> str:
     """``dvc repro``: prepare_data, train, evaluate, export_model, as far as they are stale."""
     try:
@@ -116,7 +135,20 @@ def reproduce(work: Work) -> str:
     finally:
         now = dvc.inputs(work.config.root)
         work.left_behind = plan.left_behind(work.plan.inputs, now, lineage.was_read(work.config.root, now))
+    _look_for_leaks(work)
     return work.ran.sentence()
+
+
+def _look_for_leaks(work: Work) -> None:
+    """In the split that training made; its scores are known by now, and not yet believed."""
+    from plantops import look
+    from plantops.look import words
+
+    found = look.leaks(work.config, work.seen) if work.seen else []
+    for one in found:
+        for line, colour in words.said(one):
+            work.console.say(f"    {line}", colour)
+    look.check(found)
 
 
 def record(work: Work) -> str:
@@ -314,6 +346,7 @@ def steps(options: Options) -> list[Step]:
     """The steps of a run, in order."""
     taken = [Step("take", take_accepted)] if options.skip_dvc else []
     return [
+        Step("look", look_at_photos, _no_dvc),
         Step("reproduce", reproduce, _no_dvc),
         Step("record", record, _no_dvc),
         Step("gate", judge, _no_dvc),

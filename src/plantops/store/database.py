@@ -37,6 +37,9 @@ MIGRATIONS = [
         mtime_ns INTEGER NOT NULL, inode INTEGER NOT NULL, md5 TEXT NOT NULL, PRIMARY KEY (folder, path)
     ) WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE look (md5 TEXT PRIMARY KEY, version INTEGER NOT NULL, facts TEXT NOT NULL) WITHOUT ROWID;
+    """,
 ]
 
 

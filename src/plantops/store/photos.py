@@ -1,9 +1,10 @@
-"""Photos seen: a stat signature to md5, folder by folder, so that no photo is hashed twice."""
+"""Photos seen: a stat signature to md5, folder by folder, so that no photo is hashed twice; and what a look at each
+gave, by md5, so that none is decoded twice, wherever it moves."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 from plantops.store.database import Database
 
@@ -11,7 +12,7 @@ Signature = tuple[int, int, int]
 
 
 class Photos(Database):
-    """The tables folder and photo. Paths of folders are relative to the project, those of photos to their folder."""
+    """The tables folder, photo, look. Paths of folders are relative to the project, those of photos to their folder."""
 
     def folders(self) -> dict[str, tuple[str, str]]:
         """folder: (digest of what it holds by stat, DVC's md5 of it)."""
@@ -41,3 +42,16 @@ class Photos(Database):
         """Forget folders and the photos in them."""
         with self.transaction():
             self._db.executemany("DELETE FROM folder WHERE path = ?", [(os.fsencode(one),) for one in folders])
+
+    def looks(self, version: int) -> dict[str, str]:
+        """md5: what a look of this ``version`` gave."""
+        if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'look'").fetchone():
+            return {}  # only read, and written by an older plantops
+        return dict(self._db.execute("SELECT md5, facts FROM look WHERE version = ?", (version,)).fetchall())
+
+    def remember_looks(self, version: int, facts: Mapping[str, str]) -> None:
+        """Add looks, and forget those of photos that are nowhere any more, or of another ``version``."""
+        with self.transaction():
+            rows = [(md5, version, text) for md5, text in facts.items()]
+            self._db.executemany("INSERT OR REPLACE INTO look VALUES (?,?,?)", rows)
+            self._db.execute("DELETE FROM look WHERE version != ? OR md5 NOT IN (SELECT md5 FROM photo)", (version,))

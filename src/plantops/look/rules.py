@@ -1,0 +1,143 @@
+"""What is wrong with the photos, as a whole. Pure: values in, findings out.
+
+What a finding means for a run is `data.rules` in config.yaml.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+
+from plantops.config import RulesConfig
+from plantops.look import files
+from plantops.look.alike import Alike, Group
+from plantops.look.findings import NOTE, STOP, WARN, Case, Finding, count
+from plantops.look.photos import Photo
+from plantops.look.since import ClassRow
+from plantops.look.suspects import Suspects
+
+IMBALANCE = 10
+Split = Sequence[Mapping[str, str]]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What the rules judge. ``split``: rows of the prepared index (path, md5, class, group, split), where there is one;
+    ``relabelled``: photos with the class that the release in service learned them as."""
+
+    photos: Sequence[Photo]
+    alike: Alike
+    classes: Sequence[ClassRow]
+    suspects: Suspects
+    split: Split = ()
+    relabelled: Sequence[tuple[Photo, str]] = ()
+    min_side: int = 1
+    test_share: float = 0.0
+    min_support: int = 0
+
+
+def judge(scene: Scene, rules: RulesConfig) -> list[Finding]:
+    """All findings that ``rules`` do not switch off: what stops first, then warnings, then notes."""
+    every = [
+        *files.findings(scene.photos, scene.min_side),
+        *_copies(scene.alike),
+        *_classes(scene),
+        *leaks(scene.alike, scene.split),
+        *_labels(scene),
+    ]
+    return levelled(every, rules)
+
+
+def levelled(found: Iterable[Finding], rules: RulesConfig) -> list[Finding]:
+    """The findings with the level that ``rules`` give them, without those switched off, in order of level."""
+    levels, order = asdict(rules), (STOP, WARN, NOTE)
+    wanted = [replace(one, level=levels[one.rule]) for one in found if levels[one.rule] in order]
+    return sorted(wanted, key=lambda one: order.index(one.level))
+
+
+def _copies(alike: Alike) -> Iterator[Finding]:
+    for name, groups, text in (
+        ("", alike.same, "the same picture to the pixel"),
+        ("near_", alike.near, "the same picture saved again"),
+    ):
+        within = [group for group in groups if len({one.label for one in group}) == 1]
+        across = [group for group in groups if len({one.label for one in group}) > 1]
+        for rule, some, said, help_ in (
+            ("conflicts", across, f"{text}, in more than one class", "decide on one class for each, remove the others"),
+            ("copies", within, f"{text}, in one class", "keep one of each, remove the others"),
+        ):
+            if some:
+                cases = tuple(Case(tuple(one.path for one in _class_by_class(group))) for group in some)
+                total = f"{count(sum(len(group) for group in some))} of {len(some):,} picture{'s'[: len(some) > 1]}"
+                yield Finding(name + rule, f"{said}: {total}", f"{help_}; then dvc add", cases)
+
+
+def _class_by_class(group: Group) -> list[Photo]:
+    """The first of each class, then the others."""
+    first = {one.label: one for one in reversed(group)}
+    return [*reversed(first.values()), *(one for one in group if first[one.label] is not one)]
+
+
+def _classes(scene: Scene) -> Iterator[Finding]:
+    here = [one for one in scene.classes if one.photos]
+    for one in here:
+        if 2 * one.unusable > one.photos:
+            said = f"{one.name}: {one.unusable:,} of {one.photos:,} files cannot be used"
+            bad = tuple(Case((p.path,), p.facts.why) for p in scene.photos if p.label == one.name and p.facts.problem)
+            yield Finding("broken_class", said, "copy the class again, or remove it; then dvc add", bad)
+    for one in scene.classes:
+        if not one.photos:
+            said = f"{one.name}: {one.note} since the release in service"
+            yield Finding("class_gone", said, "dvc checkout brings it back, if that was not meant")
+    counts = {one.name: one.photos - one.unusable for one in here}
+    if counts and max(counts.values()) > IMBALANCE * min(counts.values()):
+        most, least = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
+        said = f"{most} has {counts[most]:,} photos, {least} has {counts[least]:,}"
+        yield Finding("imbalance", said, "add photos to the small class; macro-F1 says more here than accuracy")
+    yield from _too_small(scene, counts)
+
+
+def _too_small(scene: Scene, counts: Mapping[str, int]) -> Iterator[Finding]:
+    """Classes that the gate cannot judge: by the prepared split where it holds them, else by the share of tests."""
+    listed = {row["class"] for row in scene.split}
+    tests = Counter(row["class"] for row in scene.split if row["split"] == "test")
+    expected = {name: tests[name] if name in listed else round(n * scene.test_share) for name, n in counts.items()}
+    short = [f"{name} ({test} of {counts[name]:,})" for name, test in expected.items() if test < scene.min_support]
+    if short:
+        said = f"too few test photos for the gate, which judges a class by {scene.min_support}: {', '.join(short)}"
+        yield Finding("small_class", said, "add photos, or lower gate.min_support")
+
+
+def leaks(alike: Alike, split: Split) -> Iterator[Finding]:
+    """What lies on two sides of the prepared split: groups, and photos that show the same picture."""
+    members: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for row in split:
+        members[f"group {row['group']}"].append((row["path"], row["split"]))
+    side = {row["md5"]: row["split"] for row in split}
+    for number, group in enumerate((*alike.same, *alike.near)):
+        members[f"picture {number}"] = [(one.path, side[one.md5]) for one in group if one.md5 in side]
+    cases = [
+        Case(tuple(path for path, _ in listed), " and ".join(sorted({where for _, where in listed})))
+        for listed in members.values()
+        if len({where for _, where in listed}) > 1
+    ]
+    if cases:
+        said = f"{len(cases):,} leaves or pictures lie on two sides of the split: the scores are too good to be true"
+        help_ = "split.group_by in params.yaml keeps photos of one leaf together; remove copies"
+        yield Finding("leaks", said, help_, tuple(cases))
+
+
+def _labels(scene: Scene) -> Iterator[Finding]:
+    if scene.relabelled:
+        cases = tuple(Case((photo.path,), f"was {then}") for photo, then in scene.relabelled)
+        said = f"in another class than for the release in service: {count(len(cases))}"
+        yield Finding("relabelled", said, "look at them", cases)
+    found, asked, rest = scene.suspects.found, scene.suspects.asked, scene.suspects.rest
+    if found:
+        cases = tuple(
+            Case((one.photo.path,), f"{one.predicted} {one.confidence:.2f}, its folder {one.own:.2f}") for one in found
+        )
+        said = f"{len(found):,} of {count(asked)} contradict their folder, by a model that did not learn from them"
+        said += f"; {rest:,} others were not asked about"
+        yield Finding("suspects", said, "look at them, and move those that lie in the wrong folder", cases)

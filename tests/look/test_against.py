@@ -1,0 +1,128 @@
+"""What became of the photos since a release, leaks in the prepared split, and labels that a model contradicts."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from look.scenes import ONE, OTHER, RAW, found, seen
+from plantops import look
+from plantops.artifacts import INDEX, PREDICTIONS
+from plantops.config import load
+from plantops.look import suspects
+from plantops.look.facts import Facts
+from plantops.look.photos import Photo
+from plantops.look.since import relabelled, table
+
+
+def photo(path: str, md5: str, problem: str = "") -> Photo:
+    return Photo(path, md5, Facts(problem))
+
+
+def row(path: str, md5: str) -> dict[str, str]:
+    return {"path": path, "md5": md5, "class": path.partition("/")[0]}
+
+
+def test_what_became_of_each_class() -> None:
+    release = [row(f"A/{n}.jpg", f"a{n}") for n in range(6)] + [row(f"B/{n}.jpg", f"b{n}") for n in range(4)]
+    release += [row(f"Old/{n}.jpg", f"o{n}") for n in range(4)] + [row("Lost/1.jpg", "l1")]
+    now = [photo(f"A/{n}.jpg", f"a{n}") for n in (1, 2, 3)]  # a0 gone
+    now += [
+        photo("A/renamed.jpg", "a4"),
+        photo("B/5.jpg", "a5"),
+        photo("A/new.jpg", "x"),
+        photo("A/bad.jpg", "y", "empty"),
+    ]
+    now += [photo(f"B/{n}.jpg", f"b{n}") for n in range(4)]
+    now += [photo(f"New name/{n}.jpg", f"o{n}") for n in range(3)]
+    rows = {one.name: one for one in table(now, release)}
+    a = rows["A"]
+    assert (a.photos, a.unusable, a.new, a.gone, a.moved, a.came_from, a.went_to) == (6, 1, 1, 1, 1, 0, 1)
+    b = rows["B"]
+    assert (b.photos, b.new, b.gone, b.moved, b.came_from, b.went_to) == (5, 0, 0, 0, 1, 0)
+    assert (rows["Old"].note, rows["New name"].note, rows["Lost"].note) == ("renamed to New name", "was Old", "gone")
+    assert (rows["Old"].photos, rows["Old"].gone, rows["Old"].went_to) == (0, 1, 3)
+    assert [(one.path, then) for one, then in relabelled(now, release)] == [("B/5.jpg", "A")]
+
+
+def test_a_copy_beside_a_photo_of_the_release_is_no_move() -> None:
+    release = [row("A/1.jpg", "a")]
+    for paths in (["A/0.jpg", "A/1.jpg"], ["A/1.jpg", "A/2.jpg"]):
+        (only,) = table([photo(path, "a") for path in paths], release)
+        assert (only.new, only.gone, only.moved) == (0, 0, 0)
+
+
+def prepare(project: Path, splits: dict[str, tuple[str, str]]) -> None:
+    """data/prepared/index.csv of what lies there: path -> (group, split); others are by themselves, for training."""
+    rows = [
+        (at, one.path, one.md5, one.label, *splits.get(one.path, (one.path, "train")))
+        for at, one in enumerate(seen(project).photos)
+    ]
+    (project / INDEX).parent.mkdir(parents=True)
+    with (project / INDEX).open("w", newline="") as file:
+        csv.writer(file).writerows([("row", "path", "md5", "class", "group", "split"), *rows])
+
+
+def test_planted_leaks_are_found_and_a_fair_split_has_none(garden: Path) -> None:
+    raw = garden / RAW
+    Image.open(raw / ONE / "0.jpg").save(raw / ONE / "again.jpg", quality=60)
+    fair = {f"{ONE}/0.jpg": ("g", "test"), f"{ONE}/again.jpg": ("h", "test"), f"{ONE}/5.jpg": ("h", "test")}
+    prepare(garden, fair)
+    assert found(garden).keys() == {"near_copies"}
+    shutil.rmtree((garden / INDEX).parent)
+    prepare(garden, {**fair, f"{ONE}/5.jpg": ("h", "val"), f"{ONE}/again.jpg": ("h", "train")})
+    (leaks,) = [one for one in seen(garden).findings if one.rule == "leaks"]
+    assert {frozenset(case.paths) for case in leaks.cases} == {
+        frozenset({f"{ONE}/0.jpg", f"{ONE}/again.jpg"}),
+        frozenset({f"{ONE}/5.jpg", f"{ONE}/again.jpg"}),
+    }
+    without = [one for one in look.leaks(load(garden), seen(garden)) if one.rule == "leaks"]
+    assert without == [leaks]
+
+
+def predict(project: Path, shares: dict[str, float]) -> None:
+    """The model's answers on photos: path -> probability of ONE."""
+    md5s = {one.path: one.md5 for one in seen(project).photos}
+    (project / PREDICTIONS).parent.mkdir(parents=True)
+    with (project / PREDICTIONS).open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "md5", "actual", "predicted", "confidence", f"p:{ONE}", f"p:{OTHER}"])
+        writer.writerows([path, md5s[path], "", "", "", one, 1 - one] for path, one in shares.items())
+
+
+def test_a_photo_in_the_wrong_folder_is_suspect_and_the_others_are_counted_as_not_asked(garden: Path) -> None:
+    (garden / RAW / OTHER / "0.jpg").rename(garden / RAW / ONE / "stray.jpg")
+    shares = {f"{ONE}/{n}.jpg": 0.9 for n in range(1, 4)} | {f"{OTHER}/{n}.jpg": 0.1 for n in range(1, 4)}
+    predict(garden, {**shares, f"{ONE}/stray.jpg": 0.02, f"{ONE}/5.jpg": 0.45})
+    after = seen(garden)
+    (finding,) = [one for one in after.findings if one.rule == "suspects"]
+    assert [case.paths for case in finding.cases] == [(f"{ONE}/stray.jpg",)]
+    assert finding.cases[0].note == f"{OTHER} 0.98, its folder 0.02"
+    assert (after.suspects.asked, after.suspects.rest) == (8, 8)
+    assert "8 others were not asked about" in finding.sentence
+
+
+def test_without_answers_nobody_is_suspect(garden: Path) -> None:
+    assert seen(garden).suspects == suspects.Suspects((), 0, 16)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_confident_learning_is_cleanlabs(seed: int) -> None:
+    filters = pytest.importorskip("cleanlab.filter")
+    random = np.random.default_rng(seed)
+    true = random.integers(0, 5, 400)
+    labels = np.where(random.random(400) < 0.1, random.integers(0, 5, 400), true)
+    logits = random.normal(0, 1.3, (400, 5))
+    logits[np.arange(400), true] += 2.5
+    shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    expected = filters.find_label_issues(
+        labels, shares, filter_by="confident_learning", return_indices_ranked_by="normalized_margin", n_jobs=1
+    )
+    ours = [at for at, _ in suspects.confident(labels, shares)]
+    assert ours == expected.tolist()
+    assert len(ours) > 10
