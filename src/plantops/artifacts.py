@@ -45,6 +45,23 @@ def predictions(path: Path, split: str = "test") -> list[dict[str, Any]]:
     return [one for one in found if one["split"] == split]
 
 
+def probabilities(path: Path) -> tuple[list[str], dict[str, list[float]]]:
+    """The classes, and md5: their probabilities, for photos that the model did not learn from, as they are.
+
+    Empty where there is no such file, or none that can be read: the next evaluation writes it anew.
+    """
+    from pyarrow import ArrowInvalid, parquet  # heavy: not on the way to `check`
+
+    try:
+        table = parquet.read_table(path, columns=["md5", "variant", "split", "probabilities"])
+    except (FileNotFoundError, ArrowInvalid):
+        return [], {}
+    columns = (table[name].to_pylist() for name in ("md5", "variant", "split", "probabilities"))
+    classes: list[str] = json.loads((table.schema.metadata or {}).get(b"classes", b"[]"))
+    rows = zip(*columns, strict=True)
+    return classes, {md5: shares for md5, variant, split, shares in rows if not variant and split in ("val", "test")}
+
+
 def values(path: Path) -> dict[str, Any]:
     """A JSON object. Raises StepFailed when it is away or broken."""
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,9 @@ from plantops.look import suspects
 from plantops.look.facts import Facts
 from plantops.look.photos import Photo
 from plantops.look.since import relabelled, table
+from plantops.ml import predictions
+from plantops.ml.predictions import Answers
+from plantops.ml.prepared import Photo as Prepared
 
 
 def photo(path: str, md5: str, problem: str = "") -> Photo:
@@ -86,13 +90,13 @@ def test_planted_leaks_are_found_and_a_fair_split_has_none(garden: Path) -> None
 
 
 def predict(project: Path, shares: dict[str, float]) -> None:
-    """The model's answers on photos: path -> probability of ONE."""
-    md5s = {one.path: one.md5 for one in seen(project).photos}
-    (project / PREDICTIONS).parent.mkdir(parents=True)
-    with (project / PREDICTIONS).open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["path", "md5", "actual", "predicted", "confidence", f"p:{ONE}", f"p:{OTHER}"])
-        writer.writerows([path, md5s[path], "", "", "", one, 1 - one] for path, one in shares.items())
+    """The model's answers on test photos, as evaluate writes them: path -> probability of ONE. One of train, too."""
+    listed = [Prepared(at, one.path, one.md5, one.label, "", "test") for at, one in enumerate(seen(project).photos)]
+    asked = [one for one in listed if one.path in shares]
+    learned = [replace(one, split="train") for one in listed if one.path not in shares][:1]
+    both = [np.array([[one, 1 - one] for one in some]) for some in ([shares[one.path] for one in asked], [0.5])]
+    answers = [Answers(asked, both[0]), Answers(asked, 1 - both[0], variant="blur"), Answers(learned, both[1])]
+    predictions.write(project / PREDICTIONS, (ONE, OTHER), answers)
 
 
 def test_a_photo_in_the_wrong_folder_is_suspect_and_the_others_are_counted_as_not_asked(garden: Path) -> None:
@@ -108,6 +112,9 @@ def test_a_photo_in_the_wrong_folder_is_suspect_and_the_others_are_counted_as_no
 
 
 def test_without_answers_nobody_is_suspect(garden: Path) -> None:
+    assert seen(garden).suspects == suspects.Suspects((), 0, 16)
+    (garden / PREDICTIONS).parent.mkdir(parents=True)
+    (garden / PREDICTIONS).write_bytes(b"cut off")
     assert seen(garden).suspects == suspects.Suspects((), 0, 16)
 
 

@@ -73,7 +73,7 @@ def at(
     split_list = Shelf(config.models).release(current.id) / SPLIT_FILE if current else None
     release = artifacts.rows(split_list) if split_list and split_list.is_file() else None
     classes = since.table(photos, release)
-    suspicious = suspects.find(photos, _rows(config, artifacts.PREDICTIONS))
+    suspicious = suspects.find(photos, *artifacts.probabilities(config.root / artifacts.PREDICTIONS))
     versions = alike.find(album, photos)
     scene = rules.Scene(
         photos,

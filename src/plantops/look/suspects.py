@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 
 from plantops.look.photos import Photo
 
-_PREFIX = "p:"
-
 
 @dataclass(frozen=True)
 class Suspect:
@@ -37,19 +35,17 @@ class Suspects:
     rest: int
 
 
-def find(photos: Sequence[Photo], predictions: Sequence[Mapping[str, str]]) -> Suspects:
-    """``predictions``: of photos the model did not learn from: md5, and a column ``p:<class>`` for each class."""
-    names = [key for key in (predictions[0] if predictions else ()) if key.startswith(_PREFIX)]
-    number = {name.removeprefix(_PREFIX): at for at, name in enumerate(names)}
-    rows = {row["md5"]: row for row in predictions}
-    asked = [one for one in photos if one.md5 in rows and one.label in number and not one.facts.problem]
+def find(photos: Sequence[Photo], classes: Sequence[str], answers: Mapping[str, Sequence[float]]) -> Suspects:
+    """``answers``: md5: probabilities, in the order of ``classes``, of photos that the model did not learn from."""
+    number = {name: at for at, name in enumerate(classes)}
+    asked = [one for one in photos if one.md5 in answers and one.label in number and not one.facts.problem]
     usable = sum(not one.facts.problem for one in photos)
     if not asked:
         return Suspects((), 0, usable)
     labels = np.array([number[one.label] for one in asked])
-    shares = np.array([[float(rows[one.md5][name]) for name in names] for one in asked])
+    shares = np.array([answers[one.md5] for one in asked])
     found = [
-        Suspect(asked[at], names[best].removeprefix(_PREFIX), float(shares[at, best]), float(shares[at, labels[at]]))
+        Suspect(asked[at], classes[best], float(shares[at, best]), float(shares[at, labels[at]]))
         for at, best in confident(labels, shares)
     ]
     return Suspects(tuple(found), len(asked), usable - len(asked))
