@@ -45,6 +45,16 @@ def predictions(path: Path, split: str = "test") -> list[dict[str, Any]]:
     return [one for one in found if one["split"] == split]
 
 
+def probabilities(path: Path) -> list[dict[str, Any]]:
+    """Of every photo in a file of answers that was not changed: md5, and ``p:<class>`` for each class."""
+    from pyarrow import parquet
+
+    table = parquet.read_table(path, columns=["md5", "probabilities"])
+    names = [f"p:{name}" for name in json.loads(table.schema.metadata[b"classes"])]
+    pairs = zip(table["md5"].to_pylist(), table["probabilities"].to_pylist(), strict=True)
+    return [{"md5": md5, **dict(zip(names, shares, strict=True))} for md5, shares in pairs]
+
+
 def values(path: Path) -> dict[str, Any]:
     """A JSON object. Raises StepFailed when it is away or broken."""
     try:

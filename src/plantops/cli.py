@@ -303,9 +303,7 @@ def restore(
     """Put a backup into this project. What was there is set aside, never deleted."""
     from plantops import backup as keeping
 
-    console = Console()
-    for line in keeping.restore(_config(config), console, file.resolve(), force):
-        console.say(line)
+    _say_all(keeping.restore(_config(config), Console(), file.resolve(), force))
 
 
 @command()
@@ -399,5 +397,4 @@ def follow(config: ConfigFile = None) -> None:
     """Make production and the aliases in MLflow what the store says."""
     from plantops import releases as shelf
 
-    for line in shelf.follow(_config(config)):
-        Console().say(line)
+    _say_all(shelf.follow(_config(config)))

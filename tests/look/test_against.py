@@ -18,6 +18,8 @@ from plantops.look import suspects
 from plantops.look.facts import Facts
 from plantops.look.photos import Photo
 from plantops.look.since import relabelled, table
+from plantops.ml import predictions
+from plantops.ml.prepared import Photo as Asked
 
 
 def photo(path: str, md5: str, problem: str = "") -> Photo:
@@ -88,11 +90,9 @@ def test_planted_leaks_are_found_and_a_fair_split_has_none(garden: Path) -> None
 def predict(project: Path, shares: dict[str, float]) -> None:
     """The model's answers on photos: path -> probability of ONE."""
     md5s = {one.path: one.md5 for one in seen(project).photos}
-    (project / PREDICTIONS).parent.mkdir(parents=True)
-    with (project / PREDICTIONS).open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["path", "md5", "actual", "predicted", "confidence", f"p:{ONE}", f"p:{OTHER}"])
-        writer.writerows([path, md5s[path], "", "", "", one, 1 - one] for path, one in shares.items())
+    photos = [Asked(0, path, md5s[path], "", "", "test") for path in shares]
+    told = np.array([[one, 1 - one] for one in shares.values()])
+    predictions.write(project / PREDICTIONS, (ONE, OTHER), [predictions.Answers(photos, told)])
 
 
 def test_a_photo_in_the_wrong_folder_is_suspect_and_the_others_are_counted_as_not_asked(garden: Path) -> None:

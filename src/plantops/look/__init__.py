@@ -73,7 +73,7 @@ def at(
     split_list = Shelf(config.models).release(current.id) / SPLIT_FILE if current else None
     release = artifacts.rows(split_list) if split_list and split_list.is_file() else None
     classes = since.table(photos, release)
-    suspicious = suspects.find(photos, _rows(config, artifacts.PREDICTIONS))
+    suspicious = suspects.find(photos, _answers(config))
     versions = alike.find(album, photos)
     scene = rules.Scene(
         photos,
@@ -106,6 +106,11 @@ def check(found: Iterable[Finding]) -> None:
             f"the look at the photos stops the run:\n{said}",
             f"{stops[0].help}; plantops data shows all of it (to go on all the same: {names}: warn in config.yaml)",
         )
+
+
+def _answers(config: Config) -> Sequence[Mapping[str, Any]]:
+    path = config.root / artifacts.PREDICTIONS
+    return artifacts.probabilities(path) if path.is_file() else ()
 
 
 def _rows(config: Config, path: Any) -> Sequence[Mapping[str, str]]:

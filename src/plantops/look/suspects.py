@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +38,7 @@ class Suspects:
     rest: int
 
 
-def find(photos: Sequence[Photo], predictions: Sequence[Mapping[str, str]]) -> Suspects:
+def find(photos: Sequence[Photo], predictions: Sequence[Mapping[str, Any]]) -> Suspects:
     """``predictions``: of photos the model did not learn from: md5, and a column ``p:<class>`` for each class."""
     names = [key for key in (predictions[0] if predictions else ()) if key.startswith(_PREFIX)]
     number = {name.removeprefix(_PREFIX): at for at, name in enumerate(names)}
