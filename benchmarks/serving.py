@@ -59,7 +59,10 @@ def rivals(work: Path) -> list[Rival]:
             ["{bin}/python", "-m", "plantops.serve", "--bundle", str(work / "bundle"), "--port={port}"],
             env={"PYTHONPATH": str(ROOT / "src")},
         ),
-        Rival("LitServe", [*NUMBERS, "litserve", "python-multipart"], ["{bin}/python", "litserve_app.py"]),
+        Rival(
+            "LitServe", [*NUMBERS, "litserve", "python-multipart"], ["{bin}/python", "litserve_app.py"],
+            body="request",
+        ),
         Rival("BentoML", [*NUMBERS, "bentoml"], ["{bin}/bentoml", "serve", "bentoml_app:Leaves", "--port={port}"]),
         Rival(
             "mlflow models serve", [*onnx, "mlflow"], mlflow, "/invocations", "json",
@@ -136,7 +139,8 @@ def _pss(pid: int) -> int:
 
 def install(rival: Rival, folder: Path) -> Path:
     """An environment of its own; returns its ``bin``. Raises CalledProcessError."""
-    installed, wanted = folder / "installed", " ".join(rival.packages)
+    installed = folder / "installed"
+    wanted = " ".join(Path(one).read_text() if one.endswith(".lock") else one for one in rival.packages)
     if not installed.exists() or installed.read_text() != wanted:
         env = {**os.environ, "UV_COMPILE_BYTECODE": "1"}
         if links := os.environ.get("PIP_FIND_LINKS"):

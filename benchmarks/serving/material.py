@@ -9,6 +9,7 @@ import base64
 import io
 import json
 import sys
+from functools import partial
 from itertools import islice, zip_longest
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def main() -> None:
     kinds = {"small": small, "large": [_as_by_a_phone(data) for data in small[:LARGE]]}
     _write_model(folder, classes, small[:8])
     for kind, datas in kinds.items():
-        for ending, content_type, body in (("form", _FORM, _form), ("json", "application/json", _json)):
+        for ending, (content_type, body) in BODIES.items():
             made = folder / f"{kind}-{ending}"
             made.mkdir()
             (made / "type").write_text(content_type)
@@ -85,17 +86,21 @@ def _write_model(folder: Path, classes: list[str], golden: list[bytes]) -> None:
     (bundle / GOLDEN).write_text(json.dumps({"photos": listed}))
 
 
-_FORM = f"multipart/form-data; boundary={BOUNDARY}"
-
-
-def _form(data: bytes) -> bytes:
-    head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="leaf.jpg"\r\n'
+def _form(data: bytes, field: str) -> bytes:
+    head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{field}"; filename="leaf.jpg"\r\n'
     return f"{head}Content-Type: image/jpeg\r\n\r\n".encode() + data + f"\r\n--{BOUNDARY}--\r\n".encode()
 
 
 def _json(data: bytes) -> bytes:
     return json.dumps({"dataframe_records": [{"photo": base64.b64encode(data).decode()}]}).encode()
 
+
+_FORM = f"multipart/form-data; boundary={BOUNDARY}"
+BODIES = {
+    "form": (_FORM, partial(_form, field="file")),
+    "request": (_FORM, partial(_form, field="request")),  # LitServe's name for the field
+    "json": ("application/json", _json),
+}
 
 if __name__ == "__main__":
     main()
