@@ -210,4 +210,4 @@ class Trigger(RuleBasedStateMachine):
 Trigger.TestCase.settings = settings(
     max_examples=40, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
 )
-TestTrigger = pytest.mark.timeout(120)(Trigger.TestCase)
+TestTrigger = pytest.mark.ci(pytest.mark.timeout(300)(Trigger.TestCase))

@@ -24,6 +24,8 @@ from plantops.ml.prepared import Prepared
 
 from . import photos
 
+pytestmark = pytest.mark.ci
+
 OUTPUTS = ("models/evaluation", "metrics/evaluation.json", "plots/confusion.csv", "plots/confusion.png",
            "plots/curves.png", "reports/evaluation.html", "reports/model_card.md")  # fmt: skip
 HOSTILE = "<script>alert(1)</script>&\"'|x"
