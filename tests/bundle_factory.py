@@ -47,6 +47,10 @@ class TinyModel:
         powers = np.exp(logits - logits.max())
         return dict(zip(self.classes, (powers / powers.sum()).tolist(), strict=True))
 
+    def graph(self) -> onnx.ModelProto:
+        """The same for ONNX Runtime."""
+        return _graph(self)
+
 
 def photo(seed: int, size: tuple[int, int] = (90, 60), turned: bool = False, kind: str = "JPEG") -> bytes:
     """Noise in blocks of a few pixels, not square, optionally with an EXIF orientation."""
@@ -65,7 +69,7 @@ def make_bundle(folder: Path, model: TinyModel | None = None, **changes: Any) ->
     """Write a whole bundle; ``changes`` replace fields of the manifest (as a fault would, the answers stay)."""
     model = model or TinyModel()
     (folder / "golden").mkdir(parents=True)
-    onnx.save(_graph(model), folder / MODEL)
+    onnx.save(model.graph(), folder / MODEL)
     manifest = Manifest(
         classes=model.classes,
         preprocessing=SPEC,

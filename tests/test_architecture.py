@@ -12,7 +12,7 @@ from conftest import ROOT
 
 SOURCE = ROOT / "src" / "plantops"
 BASE = {"errors", "preprocess", "dirhash", "keys"}
-GROUND = {*BASE, "whole", "photo", "console", "process", "bundle", "artifacts", "daemon"}
+GROUND = {*BASE, "whole", "photo", "console", "process", "bundle", "kept", "ahead", "artifacts", "daemon"}
 FLOORS = [
     BASE,
     GROUND - BASE - {"daemon"},
@@ -22,16 +22,17 @@ FLOORS = [
     {"remote", "branch"},
     {"dvc", "dvclocks", "cache", "git", "tracking", "deploy", "sample", "service", "detect", "gate"},
     {"lineage", "plan", "recover", "scan", "judgement", "views", "project", "share", "follow", "roundtrip"},
-    {"training", "bring", "look"},
+    {"training", "bring", "client", "look"},
     {"steps"},
-    {"backup", "pipeline", "releases", "tidy", "doctor"},
+    {"backup", "inbox", "pipeline", "predicting", "releases", "tidy", "doctor"},
     {"checking"},
     {"watch"},
-    {"report"},
+    {"quick", "report"},
+    {"unit"},
     {"cli"},
     {"__main__"},
 ]
-WINGS = {"ml": GROUND, "serve": {"bundle", "photo", "preprocess"}}
+WINGS = {"ml": GROUND, "serve": {"ahead", "bundle", "kept", "photo", "preprocess"}}
 
 
 def rooms() -> dict[str, list[Path]]:

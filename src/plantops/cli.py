@@ -4,61 +4,28 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from plantops import __version__
-from plantops.config import MIN_INTERVAL_S, Config, find_root, load
+from plantops.config import MIN_INTERVAL_S, find_root
 from plantops.console import Console
 from plantops.errors import CHANGES_WAITING, Refused, SetupError
-
-
-class _Option(TyperOption):
-    """An option that costs nothing when it is not given: Typer 0.29 imports pydantic then, 75 ms of each command."""
-
-    def process_value(self, ctx: Any, value: Any) -> Any:
-        """The value, converted; without one only the callback is asked."""
-        if value is not None or self.required:
-            return super().process_value(ctx, value)
-        return self.callback(ctx, self, None) if self.callback else None
-
-
-def _light(options: list[Any]) -> list[Any]:
-    for one in options:
-        if type(one) is TyperOption:
-            one.__class__ = _Option
-    return options
-
-
-class _Command(TyperCommand):
-    def get_params(self, ctx: Any) -> list[Any]:
-        return _light(super().get_params(ctx))
-
-
-class _Group(TyperGroup):
-    def get_params(self, ctx: Any) -> list[Any]:
-        return _light(super().get_params(ctx))
-
+from plantops.quick import Command, ConfigFile, Group, Json, say_all
+from plantops.quick import config as _config
+from plantops.unit import service
 
 app = typer.Typer(
-    cls=_Group, name="plantops", no_args_is_help=True, add_completion=False, rich_markup_mode=None,
+    cls=Group, name="plantops", no_args_is_help=True, add_completion=False, rich_markup_mode=None,
     pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]},
     help="Notices new photos under DVC, trains, judges, releases and rolls back an image classifier.",
 )  # fmt: skip
-command = partial(app.command, cls=_Command)
+command = partial(app.command, cls=Command)
 
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="Another file than config.yaml.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON document, for machines.")]
 Interval = Annotated[float | None, typer.Option(min=MIN_INTERVAL_S, help="Seconds between two looks.")]
-
-
-def _config(file: Path | None) -> Config:
-    return load(find_root(Path.cwd()), file.resolve() if file else None)
 
 
 def _version(wanted: bool) -> None:
@@ -173,38 +140,7 @@ def watch(
     console.say("stopped watching; what is in service still is")
 
 
-service = typer.Typer(cls=_Group, no_args_is_help=True, help="Watch as a systemd user unit.")
 app.add_typer(service, name="service")
-
-
-@service.command("install", cls=_Command)
-def service_install(config: ConfigFile = None) -> None:
-    """Write the unit and start it. Never overwrites one that it did not write."""
-    from plantops import service as systemd
-
-    _say_all(systemd.install(_config(config)))
-
-
-@service.command("uninstall", cls=_Command)
-def service_uninstall(config: ConfigFile = None) -> None:
-    """Stop watching and remove the unit."""
-    from plantops import service as systemd
-
-    _say_all(systemd.uninstall(_config(config)))
-
-
-@service.command("status", cls=_Command)
-def service_status(config: ConfigFile = None) -> None:
-    """Whether the unit is there, and what systemd says of it."""
-    from plantops import service as systemd
-
-    _say_all(systemd.status(_config(config)))
-
-
-def _say_all(lines: Iterable[str]) -> None:
-    console = Console()
-    for line in lines:
-        console.say(line)
 
 
 @command()
@@ -303,7 +239,7 @@ def restore(
     """Put a backup into this project. What was there is set aside, never deleted."""
     from plantops import backup as keeping
 
-    _say_all(keeping.restore(_config(config), Console(), file.resolve(), force))
+    say_all(keeping.restore(_config(config), Console(), file.resolve(), force))
 
 
 @command()
@@ -373,6 +309,44 @@ def key() -> None:
 
 
 @command()
+def predict(
+    photos: Annotated[list[Path], typer.Argument(metavar="PHOTO…", help="Photos, or folders of them.", exists=True)],
+    url: Annotated[str | None, typer.Option(help="An API; by default the project's own, where it answers.")] = None,
+    bundle: Annotated[
+        Path | None, typer.Option(help="A bundle, without an API; by default the release in service.")
+    ] = None,
+    top: Annotated[int, typer.Option(help="How many of the likeliest classes --json lists.", min=1, max=1000)] = 5,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values.")] = False,
+    as_json: Json = False,
+    config: ConfigFile = None,
+) -> None:
+    """Say which disease leaves have. Photos that cannot be used are listed, and the exit code is 1 then."""
+    from plantops import predicting
+
+    if (url and bundle) or (as_csv and as_json):
+        raise SetupError("--url or --bundle, and --csv or --json: not both", "plantops predict --help")
+    kind = "csv" if as_csv else "json" if as_json else ""
+    source = predicting.Source(url, bundle) if url or bundle else predicting.own(_config(config))
+    predicting.predict(photos, source, kind, top)
+
+
+@command()
+def inbox(
+    listed: Annotated[bool, typer.Option("--list", help="Say what waits, and open no page.")] = False,
+    as_json: Json = False,
+    config: ConfigFile = None,
+) -> None:
+    """Label photos that the model was unsure of, on a local page; the next run learns from them."""
+    from plantops.inbox import desk
+
+    settings, console = _config(config), Console()
+    if listed or as_json:
+        desk.show(settings, console, as_json)
+    else:
+        desk.sit(settings, console)
+
+
+@command()
 def sample(
     folder: Annotated[Path | None, typer.Argument(metavar="DIR", help="Where; the raw data by default.")] = None,
     classes: Annotated[int, typer.Option(help="How many classes.", min=2)] = 6,
@@ -397,4 +371,4 @@ def follow(config: ConfigFile = None) -> None:
     """Make production and the aliases in MLflow what the store says."""
     from plantops import releases as shelf
 
-    _say_all(shelf.follow(_config(config)))
+    say_all(shelf.follow(_config(config)))

@@ -52,7 +52,8 @@ def write(root: Path, pipeline: Any) -> bool:
 def serving_digest() -> str:
     """sha256 (first 16 hex) of the code that serves: ``serve/`` and what it imports, as installed."""
     _forget()
-    return _combined(_serving())
+    pages = [f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in _pages()]
+    return hashlib.sha256("\n".join([_combined(_serving()), *pages]).encode()).hexdigest()[:16]
 
 
 def served_with(digest: str, settings: dict[str, Any]) -> str:
@@ -68,9 +69,13 @@ def _forget() -> None:
 
 def serving_files() -> list[Path]:
     """The files of the code that serves, relative to the package."""
-    files = {path.relative_to(PACKAGE) for name in _serving() if (path := _file(name))}
+    files = {path.relative_to(PACKAGE) for path in [*_pages(), *filter(None, map(_file, _serving()))]}
     packages = {folder / "__init__.py" for path in files for folder in path.parents}
     return sorted(files | packages)
+
+
+def _pages() -> list[Path]:
+    return sorted((PACKAGE / "serve").glob("*.html"))
 
 
 def _serving() -> list[str]:

@@ -107,7 +107,7 @@ class DeployConfig:
 
 @dataclass(frozen=True)
 class ServeConfig:
-    """Bounds of the API. ``threads`` 0 means as many as cores."""
+    """Bounds of the API. ``threads`` 0 means as many as cores; ``keep``: photos that the model is unsure of."""
 
     max_upload_mb: float = 20
     max_megapixels: float = 40
@@ -115,6 +115,9 @@ class ServeConfig:
     request_timeout_s: float = 30
     threads: int = 0
     max_waiting: int = 64
+    keep: bool = False
+    keep_photos: int = 500
+    keep_mb: float = 500
 
 
 @dataclass(frozen=True)
@@ -223,6 +226,11 @@ class Config:
     def state(self) -> Path:
         """The folder for plantops' own state."""
         return self.root / ".plantops"
+
+    @property
+    def kept(self) -> Path:
+        """The folder of what the API keeps for `plantops inbox`."""
+        return self.state / "feedback"
 
     @property
     def models(self) -> Path:

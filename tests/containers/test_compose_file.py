@@ -138,3 +138,14 @@ def test_files_that_it_mounts_exist(config: Config) -> None:
     ours = [Path(one["source"]) for one in mounted if Path(one["source"]).is_relative_to(FILE.parent)]
     assert len(ours) >= 4
     assert all(path.exists() for path in ours)
+
+
+def test_the_api_is_no_root_and_keeps_what_people_say_in_the_project(config: Config) -> None:
+    api = services(config)[API]
+    assert api["user"].split(":")[0] not in ("", "0", "root")
+    assert api["read_only"] is True
+    (mount,) = api["volumes"]
+    assert (mount["source"], mount["target"]) == (str(config.kept), "/kept")
+    assert {"--kept=/kept", "--keep=0"} <= set(api["command"])
+    kept = services(replace(config, serve=ServeConfig(keep=True)))[API]
+    assert "--keep=1" in kept["command"]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from api_client import HOST, KIND, form, get, predict, probabilities, refused, until
+from api_client import HOST, KIND, form, get, predict, probabilities, refused, request, until
 from bundle_factory import CLASSES, SPEC, make_release, photo
 from conftest import ROOT
 from containers.engine import need_engine
@@ -33,10 +33,12 @@ from containers.images import (
     running,
 )
 from deploy.load import MODELS, TOLERANCE
-from plantops import code
+from plantops import code, kept
 from plantops.bundle import GOLDEN, GOLDEN_TOLERANCE, Bundle
+from plantops.config import Config
 from plantops.deploy import image, probe
 from plantops.deploy.address import Address
+from plantops.deploy.compose.stack import Stack
 from plantops.errors import SetupError, StepFailed
 from plantops.serve import predictor
 from plantops.shelf import RELEASE_FILE
@@ -207,6 +209,24 @@ def test_the_user_is_nobody_and_cannot_write_even_to_a_root_that_is_writable(
             tried = made.exec_run(["touch", f"{place}/mark"])
             assert tried.exit_code != 0, place
             assert b"Permission denied" in tried.output
+
+
+def test_it_writes_what_it_keeps_to_its_one_folder_and_has_the_page(
+    engine: DockerClient, built: dict[str, str], tmp_path: Path
+) -> None:
+    stack = Stack(Config(tmp_path, tmp_path / "config.yaml"))
+    stack.own_kept_folder()
+    kept_folder = tmp_path / ".plantops/feedback"
+    mounts = {str(kept_folder): {"bind": "/kept", "mode": "rw"}}
+    with running(engine, built["one"], user=stack.api_user, volumes=mounts, command=["--kept=/kept"]) as (made, port):
+        healthy(port)
+        assert made.exec_run(["id", "-u"]).output.strip() != b"0"
+        assert made.exec_run(["touch", "/opt/mark"]).exit_code
+        said = json.dumps({"request_id": "r1", "class": "Apple scab"}).encode()
+        assert request(port, "POST", "/feedback", said).status == 201
+        page = request(port, "GET", "/", headers={"Accept": "text/html"})
+        assert (page.status, b"<!doctype html>" in page.body) == (200, True)
+    assert [one["class"] for one in kept.opinions(kept_folder)] == ["Apple scab"]
 
 
 def test_its_golden_photos_are_answered_through_http(folders: dict[str, Path], port: int) -> None:

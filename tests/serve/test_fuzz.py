@@ -72,8 +72,9 @@ def fuzz(running: Running, count: int, seed: int, seconds: float) -> Counter[int
 
 
 @pytest.fixture
-def running(worker: Callable[..., Running], release: Path) -> Running:
-    started = worker(release, "--max-megapixels", "5", "--max-upload-mb", "2", "--access-log", "0")
+def running(worker: Callable[..., Running], release: Path, tmp_path: Path) -> Running:
+    flags = ("--max-megapixels", "5", "--max-upload-mb", "2", "--access-log", "0", "--kept", str(tmp_path / "kept"))
+    started = worker(release, *flags)
     until(lambda: get(started.port, "/health").status == 200)
     return started
 

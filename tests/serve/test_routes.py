@@ -27,7 +27,8 @@ def test_predict_has_the_shape_of_the_guide(port: int) -> None:
     assert answer.json["prediction"] == best
     assert answer.json["confidence"] == pytest.approx(expected[best], abs=1e-5)
     assert answer.json.keys() == {
-        "prediction", "confidence", "inference_time", "top5_predictions", "model_info", "timestamp",
+        "request_id", "prediction", "confidence", "unsure", "unlike", "inference_time", "top5_predictions",
+        "model_info", "timestamp",
     }  # fmt: skip
     assert answer.json["model_info"]["release"] == "r1"
     assert answer.json["model_info"]["model_version"] == "3"
@@ -111,9 +112,16 @@ def test_docs_show_the_form(port: int) -> None:
     paths = get(port, "/openapi.json").json["paths"]
     body = paths["/predict"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
     assert body["properties"]["file"]["format"] == "binary"
-    assert {"/predict", "/predict_batch", "/classes", "/model/info", "/health", "/health/live", "/health/ready"} <= set(
-        paths
-    )
+    assert {
+        "/predict",
+        "/predict_batch",
+        "/classes",
+        "/model/info",
+        "/health",
+        "/health/live",
+        "/health/ready",
+        "/feedback",
+    } <= set(paths)
 
 
 def test_metrics_have_the_names_of_the_guide(port: int) -> None:

@@ -44,6 +44,7 @@ class Local:
         self._api = api
         self._key = TowerKey(root.resolve() / ".plantops", api)
         self._folder = root.resolve() / ".plantops" / folder
+        self._kept = root.resolve() / ".plantops" / "feedback"
         self._rehearsal: Local | None = None
         self._pid_file = self._folder / "supervisor.json"
         self._log = self._folder / "supervisor.log"
@@ -219,7 +220,12 @@ class Local:
         probe.watch(self.public, seconds)
 
     def _flags(self) -> list[str]:
-        values = {**asdict(self._serve), "keep_alive_s": self._deploy.keep_alive_s, **self._key.flags()}
+        values = {
+            **asdict(self._serve),
+            "keep_alive_s": self._deploy.keep_alive_s,
+            "kept": self._kept,
+            **self._key.flags(),
+        }
         return [f"--{name.replace('_', '-')}={value}" for name, value in values.items()]
 
     def _supervisor(self) -> None:

@@ -51,7 +51,7 @@ def main() -> int:
 
 
 async def _serve(options: argparse.Namespace, settings: Settings) -> None:
-    service = Service(settings)
+    service = Service(settings, options.kept)
     access = AccessLog() if settings.access_log else None
     app = Edge(guarded(make_app(service), settings), service.metrics, access)
     server = Server(app, settings.keep_alive_s, settings.request_timeout_s)
@@ -126,6 +126,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--bundle", type=Path, required=True, help="folder of the bundle")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--kept", type=Path, help="folder for what people say of answers; none is taken without it")
     kinds: dict[str, Callable[[str], Any]] = {"float": float, "int": int, "bool": _truth, "str": str}
     for one in dataclasses.fields(Settings):
         kind = kinds[str(one.type)]

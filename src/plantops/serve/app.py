@@ -5,20 +5,25 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated, Any
 
-from fastapi import FastAPI, HTTPException, Query, Request, Response
+from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, RedirectResponse
+from fastapi.responses import JSONResponse
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 
 from plantops.photo import NotAPhoto
 from plantops.serve import schema
+from plantops.serve.feedback import add_feedback
+from plantops.serve.ids import request_id
+from plantops.serve.page import add_page
 from plantops.serve.schema import Batch, BatchError, BatchItem, Classes, Health, ModelDetails, Prediction, Problem
 from plantops.serve.service import Service, model_info
 from plantops.serve.uploads import Upload, photos
 
 Top = Annotated[int, Query(ge=1, le=1000, description="how many of the likeliest classes to list")]
+Explain = Annotated[bool, Query(description="also say where the model looked")]
+Id = Annotated[str, Depends(request_id)]
 
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
     400: {"model": Problem, "description": "not a photo, or a broken form"},
@@ -38,6 +43,8 @@ def make_app(service: Service) -> FastAPI:
     app.exception_handler(RequestValidationError)(_wrong)
     _add_predictions(app, service)
     _add_descriptions(app, service)
+    add_feedback(app, service)
+    add_page(app)
     return app
 
 
@@ -45,42 +52,47 @@ def _add_predictions(app: FastAPI, service: Service) -> None:
     settings = service.settings
 
     @app.post("/predict", response_model=Prediction, responses=_PROBLEMS, openapi_extra=_form("file", many=False))
-    async def predict(request: Request, top: Top = 5) -> Response:
+    async def predict(request: Request, name: Id, top: Top = 5, explain: Explain = False) -> Response:
         """Which class does the photo in the field `file` show?"""
         _ready(service)
         with service.budget.share() as share:
             (photo,) = await photos(request, "file", 1, settings, share)
             service.admit()
             try:
-                return _json(await service.answer(photo.data, top))
+                return _json(await service.answer(photo.data, top, name, explain))
             except NotAPhoto as error:
                 raise HTTPException(400, str(error)) from None
 
     @app.post("/predict_batch", response_model=Batch, responses=_PROBLEMS, openapi_extra=_form("files", many=True))
-    async def predict_batch(request: Request, top: Top = 5) -> Response:
+    async def predict_batch(request: Request, name: Id, top: Top = 5, explain: Explain = False) -> Response:
         """The same for several photos, in the field `files`."""
         _ready(service)
         with service.budget.share() as share:
             uploads = await photos(request, "files", settings.max_batch, settings, share)
             service.admit()
-            results = await asyncio.gather(*(_one_of_many(service, upload, top) for upload in uploads))
+            each = (_one_of_many(service, one, top, f"{name}-{n}", explain) for n, one in enumerate(uploads, 1))
+            results = await asyncio.gather(*each)
             return _json(Batch(results=list(results), total=len(results)))
 
 
-async def _one_of_many(service: Service, upload: Upload, top: int) -> BatchItem | BatchError:
+async def _one_of_many(service: Service, upload: Upload, top: int, name: str, explain: bool) -> BatchItem | BatchError:
     if len(upload.data) > service.settings.max_bytes:
         limit = service.settings.max_bytes / 1e6
         return BatchError(filename=upload.filename, error=f"larger than {limit:.1f} MB")
     try:
-        answer = await service.answer(upload.data, top)
+        answer = await service.answer(upload.data, top, name, explain)
     except NotAPhoto as error:
         return BatchError(filename=upload.filename, error=str(error))
-    return BatchItem(filename=upload.filename, **dict(answer))
+    return BatchItem(filename=upload.filename, **{one: getattr(answer, one) for one in answer.model_fields_set})
 
 
 def _json(answer: BaseModel) -> Response:
-    """Written by pydantic at once: FastAPI would check first what was checked when it was made."""
-    return Response(answer.__pydantic_serializer__.to_json(answer, by_alias=True), media_type="application/json")
+    """Written by pydantic at once: FastAPI would check first what was checked when it was made.
+
+    Unset is left out: an explanation that nobody asked for.
+    """
+    text = answer.__pydantic_serializer__.to_json(answer, by_alias=True, exclude_unset=True)
+    return Response(text, media_type="application/json")
 
 
 def _add_descriptions(app: FastAPI, service: Service) -> None:
@@ -122,10 +134,6 @@ def _add_descriptions(app: FastAPI, service: Service) -> None:
         """For Prometheus."""
         return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
-    @app.get("/", include_in_schema=False)
-    async def front() -> RedirectResponse:
-        return RedirectResponse("/docs")
-
 
 def _details(service: Service) -> ModelDetails:
     predictor = service.predictor()
@@ -142,6 +150,8 @@ def _details(service: Service) -> ModelDetails:
         model=manifest.model,
         data=manifest.data,
         metrics=manifest.metrics,
+        feedback=service.keeper is not None,
+        keeps_photos=service.keeps_photos,
     )
 
 

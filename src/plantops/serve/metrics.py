@@ -7,8 +7,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from plantops.serve.predictor import Predictor
 
 ROUTES = (
-    "/", "/predict", "/predict_batch", "/classes", "/model/info", "/health", "/health/live", "/health/ready",
-    "/metrics", "/docs", "/openapi.json",
+    "/", "/predict", "/predict_batch", "/feedback", "/classes", "/model/info", "/health", "/health/live",
+    "/health/ready", "/metrics", "/docs", "/openapi.json",
 )  # fmt: skip
 _METHODS = ("GET", "HEAD", "POST", "OPTIONS")
 _LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)

@@ -11,8 +11,9 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from plantops.bundle import GOLDEN_TOLERANCE, BadBundle, Bundle, Golden, Manifest, worst_difference
+from plantops.bundle import EMBEDDING, GOLDEN_TOLERANCE, MAPS, BadBundle, Bundle, Golden, Manifest, worst_difference
 from plantops.photo import decode, normalise, table
+from plantops.serve.doubts import Doubts
 
 RELEASE = "release.json"
 
@@ -35,6 +36,20 @@ class Identity:
 
 
 @dataclass(frozen=True)
+class Seen:
+    """What the model made of one photo.
+
+    ``probabilities`` by class, in the manifest's order, float64 (classes,). ``unlike``: whether it looks like nothing
+    that it was trained on, where the bundle can tell. ``maps``: class-activation maps, float32 (classes, rows,
+    columns), where they were asked for and the graph has them.
+    """
+
+    probabilities: NDArray[np.float64]
+    unlike: bool | None = None
+    maps: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
 class Predictor:
     """Set up once by :func:`load`; then safe to use from several threads."""
 
@@ -42,6 +57,7 @@ class Predictor:
     identity: Identity
     session: Any
     lookup: NDArray[np.float32]
+    doubts: Doubts
 
     @property
     def manifest(self) -> Manifest:
@@ -54,10 +70,21 @@ class Predictor:
 
     def predict(self, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Probabilities by class, in the manifest's order, shape (classes,). Raises ArithmeticError on NaN."""
+        return self.look(pixels).probabilities
+
+    def look(self, pixels: NDArray[np.uint8], explain: bool = False) -> Seen:
+        """The same and what else is known; with its maps to ``explain`` it. Raises ArithmeticError on NaN."""
         batch = normalise(pixels[None], self.lookup)
-        names = [self.session.get_outputs()[0].name]
-        logits = self.session.run(names, {self.session.get_inputs()[0].name: batch})[0][0]
-        return softmax(logits.astype(np.float64) / self.manifest.temperature)
+        logits, *others = [one.name for one in self.session.get_outputs()]
+        wanted = {EMBEDDING: self.doubts.needs_embedding, MAPS: explain}
+        names = [logits, *(name for name in others if wanted.get(name))]
+        arrays = self.session.run(names, {self.session.get_inputs()[0].name: batch})
+        found = {name: array[0] for name, array in zip(names, arrays, strict=True)}
+        return Seen(
+            softmax(found[logits].astype(np.float64) / self.manifest.temperature),
+            self.doubts.unlike(found.get(EMBEDDING)),
+            found.get(MAPS),
+        )
 
     def ranked(self, probabilities: NDArray[np.float64], top: int) -> list[tuple[str, float]]:
         """The ``top`` likeliest classes with their probability, likeliest first."""
@@ -87,10 +114,11 @@ def load(path: Path) -> Predictor:
     """Open the bundle in folder ``path`` for serving. Raises BadBundle."""
     bundle = Bundle.load(path)
     session = onnxruntime.InferenceSession(str(bundle.model), _options(), providers=["CPUExecutionProvider"])
-    outputs = session.get_outputs()[0].shape[-1]
+    outputs, others = session.get_outputs()[0].shape[-1], session.get_outputs()[1:]
     if outputs != len(bundle.manifest.classes):
         raise BadBundle(f"the model has {outputs} outputs, manifest.json {len(bundle.manifest.classes)} classes")
-    return Predictor(bundle, identify(bundle), session, table(bundle.manifest.preprocessing))
+    doubts = Doubts.load(bundle, EMBEDDING in [one.name for one in others])
+    return Predictor(bundle, identify(bundle), session, table(bundle.manifest.preprocessing), doubts)
 
 
 def identify(bundle: Bundle) -> Identity:

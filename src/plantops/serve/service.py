@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 from plantops.photo import NotAPhoto, footprint, open_photo, pixels
 from plantops.preprocess import Preprocessing
 from plantops.serve import predictor as loader
+from plantops.serve.explain import explain as explained
+from plantops.serve.keeper import Keeper
 from plantops.serve.metrics import Metrics
-from plantops.serve.predictor import Predictor
+from plantops.serve.predictor import Predictor, Seen
 from plantops.serve.room import Room
 from plantops.serve.schema import ClassScore, Health, ModelInfo, Prediction
 from plantops.serve.settings import Settings
@@ -32,8 +34,9 @@ T = TypeVar("T")
 class Service:
     """One worker's state. ``status`` goes from ``starting`` to ``healthy`` or ``failed``, once."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, kept: Path | None = None) -> None:
         self.settings = settings
+        self.keeper = Keeper(kept, settings.keep_photos, int(settings.keep_mb * 1e6)) if kept else None
         self.metrics = Metrics()
         self._most = settings.workers + settings.max_waiting
         self.budget = Budget(settings.max_held_bytes)
@@ -75,25 +78,35 @@ class Service:
         if self._photos >= self._most:
             raise HTTPException(503, f"busy: {self._photos} photos are waiting, try again", {"Retry-After": "1"})
 
-    async def answer(self, data: bytes, top: int) -> Prediction:
+    async def answer(self, data: bytes, top: int, request_id: str, explain: bool = False) -> Prediction:
         """The answer for one photo. Raises NotAPhoto, or HTTPException 503 when it takes too long."""
         predictor = self.predictor()
-        work = self._pool.submit(self._work, predictor, data, top)
+        work = self._pool.submit(self._work, predictor, data, explain)
         self._photos += 1
         try:
-            ranked, seconds = await self._in_time(work)
+            seen, seconds = await self._in_time(work)
         finally:
             self._leave(work)
+        ranked = predictor.ranked(seen.probabilities, max(top, 1))
         name, confidence = ranked[0]
         self.metrics.predicted(name, confidence, seconds)
-        return Prediction(
+        answer = Prediction(
+            request_id=request_id,
             prediction=name,
             confidence=confidence,
+            unsure=predictor.doubts.unsure(confidence),
+            unlike=seen.unlike,
             inference_time=seconds,
             top5_predictions=[ClassScore(name=one, confidence=share) for one, share in ranked],
             model_info=model_info(predictor),
             timestamp=now(),
         )
+        if explain:
+            manifest = predictor.manifest
+            answer.explanation = explained(seen.maps, manifest.classes, name, manifest.preprocessing)
+        if self.keeps_photos and (answer.unsure or answer.unlike):
+            await asyncio.get_running_loop().run_in_executor(self._pool, self._keep, data, answer)
+        return answer
 
     async def _in_time(self, work: Future[T]) -> T:
         limit = self.settings.request_timeout_s
@@ -114,11 +127,23 @@ class Service:
     def _free(self) -> None:
         self._photos -= 1
 
-    def _work(self, predictor: Predictor, data: bytes, top: int) -> tuple[list[tuple[str, float]], float]:
+    @property
+    def keeps_photos(self) -> bool:
+        """Whether photos that the model is unsure of are kept for `plantops inbox`."""
+        return self.settings.keep and self.keeper is not None
+
+    def _keep(self, data: bytes, answer: Prediction) -> None:
+        assert self.keeper
+        told = answer.model_dump(mode="json", by_alias=True, exclude={"explanation"})
+        try:
+            self.keeper.photo(answer.request_id, data, told)
+        except OSError as error:  # the client has no part in it
+            log.error("the photo of %s cannot be kept: %s", answer.request_id, error)
+
+    def _work(self, predictor: Predictor, data: bytes, explain: bool) -> tuple[Seen, float]:
         square = self._decode(data, predictor.manifest.preprocessing)
         began = time.perf_counter()
-        probabilities = predictor.predict(square)
-        return predictor.ranked(probabilities, max(top, 1)), time.perf_counter() - began
+        return predictor.look(square, explain), time.perf_counter() - began
 
     def _decode(self, data: bytes, spec: Preprocessing) -> NDArray[np.uint8]:
         """A stranger's photo to pixels, uint8, shape (size, size, 3), when there is room for it. Raises NotAPhoto."""

@@ -20,7 +20,8 @@ class Settings:
     (``max_decoding_bytes``). ``max_batch``: photos in one request. ``request_timeout_s``: a request's header, then its
     body, then its answer must be there within it. ``threads``: photos worked on at once, 0 for one a core.
     ``max_waiting``: photos that may wait for a thread before new ones are turned away with 503. ``keep_alive_s``: how
-    long an idle connection is kept.
+    long an idle connection is kept. ``keep``: keep photos that the model is unsure of, at most ``keep_photos`` and
+    ``keep_mb`` of them.
 
     ``keys`` (SHA-256 in hexadecimal), ``hosts``, ``cors`` (origins): with commas between, see `guard.py`.
     ``access_log``: a JSON line on standard output for each request.
@@ -33,6 +34,9 @@ class Settings:
     threads: int = 0
     max_waiting: int = 64
     keep_alive_s: float = 75
+    keep: bool = False
+    keep_photos: int = 500
+    keep_mb: float = 500
     keys: str = ""
     hosts: str = ""
     cors: str = ""

@@ -17,6 +17,7 @@ from plantops.deploy.towerkey import TowerKey
 from plantops.errors import SetupError, StepFailed
 
 API, GATEWAY, GRAFANA = "plant-disease-api", "haproxy", "grafana"
+PLAIN_USER = 10001  # of docker/Dockerfile.inference
 BESIDE = ("mlflow", "prometheus", GRAFANA)
 _DEFINING = {".yml", ".yaml", ".json", ".cfg", ".mlflow"}
 _GRAFANA_S = 180
@@ -62,6 +63,7 @@ class Stack:
             "PLANTOPS_ROOT": config.root.resolve(),
             "PLANTOPS_UID": os.getuid(),
             "PLANTOPS_GID": os.getgid(),
+            "PLANTOPS_API_USER": self.api_user,
             "PLANTOPS_BIND": config.deploy.bind,
             "PLANTOPS_PORT": config.deploy.port,
             "PLANTOPS_API_MEMORY": config.docker.api_memory,
@@ -129,8 +131,21 @@ class Stack:
             (self._config.root / uri.removeprefix("sqlite:///")).resolve() if uri.startswith("sqlite:") else Path("/")
         )
 
+    @property
+    def api_user(self) -> str:
+        """Whom the API runs as: you, so that what it keeps is yours; never root."""
+        return f"{os.getuid()}:{os.getgid()}" if os.getuid() else f"{PLAIN_USER}:{PLAIN_USER}"
+
+    def own_kept_folder(self) -> None:
+        """The API's container can write it. Compose would make one that is root's."""
+        self._config.kept.mkdir(parents=True, exist_ok=True)
+        if not os.getuid():
+            for path in (self._config.kept, *self._config.kept.rglob("*")):
+                os.chown(path, PLAIN_USER, PLAIN_USER)
+
     def add_api(self, image: str, count: int) -> None:
         """Have ``count`` containers of the API, the new ones of ``image``; those that run are left alone."""
+        self.own_kept_folder()
         self._compose("up", "-d", "--no-deps", "--no-recreate", "--scale", f"{API}={count}", API, image=image)
 
     def check_gateway(self, image: str) -> None:

@@ -1,0 +1,81 @@
+"""A tiny model whose graph says, beside its logits, what it saw and where it looked."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from bundle_factory import SIZE, SPEC, TinyModel, make_release
+from plantops.bundle import EMBEDDING, LOGITS, MAPS, REFERENCE
+from plantops.photo import decode, normalise, table
+
+CELL = 8
+CELLS = SIZE // CELL
+EVERYTHING_UNSURE = {"unsure": 1.01}
+
+
+@dataclass(frozen=True)
+class LookingModel(TinyModel):
+    """``maps``: one convolution over cells of 8 x 8 pixels; ``logits``: their mean; ``embedding``: the mean colour."""
+
+    @property
+    def kernel(self) -> np.ndarray:
+        shape = (len(self.classes), 3, CELL, CELL)
+        return (np.random.default_rng(self.seed).normal(size=shape) * 0.2).astype(np.float32)
+
+    def seen(self, photo: bytes) -> tuple[np.ndarray, np.ndarray]:
+        """Embedding (3,) and maps (classes, 4, 4), computed with numpy alone."""
+        batch = normalise(decode(photo, SPEC)[None], table(SPEC))[0]
+        cells = batch.reshape(3, CELLS, CELL, CELLS, CELL)
+        return batch.mean(axis=(1, 2)), np.einsum("cixjy,kcxy->kij", cells, self.kernel)
+
+    def answer(self, photo: bytes) -> dict[str, float]:
+        logits = self.seen(photo)[1].mean(axis=(1, 2)).astype(np.float64) / self.temperature
+        powers = np.exp(logits - logits.max())
+        return dict(zip(self.classes, (powers / powers.sum()).tolist(), strict=True))
+
+    def graph(self) -> onnx.ModelProto:
+        several = len(self.classes)
+        shapes = {LOGITS: ["n", several], EMBEDDING: ["n", 3], MAPS: ["n", several, CELLS, CELLS]}
+        outputs = [helper.make_tensor_value_info(one, TensorProto.FLOAT, shape) for one, shape in shapes.items()]
+        nodes = [
+            helper.make_node("Conv", ["photos", "kernel"], [MAPS], strides=[CELL, CELL]),
+            helper.make_node("GlobalAveragePool", [MAPS], ["mean"]),
+            helper.make_node("Flatten", ["mean"], [LOGITS]),
+            helper.make_node("GlobalAveragePool", ["photos"], ["colour"]),
+            helper.make_node("Flatten", ["colour"], [EMBEDDING]),
+        ]
+        inputs = helper.make_tensor_value_info("photos", TensorProto.FLOAT, ["n", 3, SIZE, SIZE])
+        kernel = numpy_helper.from_array(self.kernel, "kernel")
+        graph = helper.make_graph(nodes, "looking", [inputs], outputs, [kernel])
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def looking_release(folder: Path, centre: np.ndarray | None = None, **changes: Any) -> Path:
+    """A release of the model; ``centre``: the mean embedding that its reference has."""
+    if centre is None:
+        return make_release(folder, LookingModel(), **changes)
+    return with_reference(
+        folder, reference(mean=centre.astype(np.float32), whiten=np.eye(3, dtype=np.float32)), **changes
+    )
+
+
+def reference(**arrays: np.ndarray) -> bytes:
+    """A file of arrays."""
+    out = io.BytesIO()
+    np.savez(out, **arrays)  # type: ignore[arg-type]
+    return out.getvalue()
+
+
+def with_reference(folder: Path, data: bytes, **changes: Any) -> Path:
+    """A release of the model whose reference is ``data``, whatever that is."""
+    made = make_release(folder, LookingModel(), reference=hashlib.sha256(data).hexdigest(), **changes)
+    (made / REFERENCE).write_bytes(data)
+    return made
