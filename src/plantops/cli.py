@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from plantops import __version__
+from plantops import __version__, records
 from plantops.config import MIN_INTERVAL_S, find_root
 from plantops.console import Console
 from plantops.errors import CHANGES_WAITING, Refused, SetupError
@@ -176,16 +176,8 @@ def gate(
         raise typer.Exit(Refused.code)
 
 
-@command()
-def show(
-    release: Annotated[str | None, typer.Argument(help="Which one; the one in service by default.")] = None,
-    as_json: Json = False,
-    config: ConfigFile = None,
-) -> None:
-    """Say how good a release is, and where its report and model card are."""
-    from plantops import report
-
-    report.show(_config(config), Console(), release, as_json)
+for _recorded in (records.history, records.show, records.diff, records.verify):
+    command()(_recorded)
 
 
 @command()
@@ -366,9 +358,9 @@ def sample(
     )
 
 
-@command(hidden=True)
+@command()
 def follow(config: ConfigFile = None) -> None:
-    """Make production and the aliases in MLflow what the store says."""
+    """Make models/production and the aliases in MLflow what the store says."""
     from plantops import releases as shelf
 
     say_all(shelf.follow(_config(config)))

@@ -60,7 +60,7 @@ def run(config: Config, options: steps.Options, console: Console, trigger: str =
             options = replace(options, skip_dvc=True)
         if not (options.force or options.skip_dvc):
             bring.outputs(config, state, todo.inputs, console)
-        asked = {**asdict(options), "gate": asdict(config.gate), "champion": _champion(state)}
+        asked = {**asdict(options), "gate": asdict(config.gate), "champion": _champion(state), "by": lock.user()}
         number = state.begin(trigger, asked, todo.fingerprint, todo.inputs)
         work = steps.Work(
             config, state, console, options, number, todo, where, Shelf(config.models), tracker, backend

@@ -82,7 +82,7 @@ def roll_back(config: Config, console: Console, name: str | None) -> Release:
             raise SetupError(f"{target.id} is in service already", "plantops releases")
         _switch(backend, shelf, target, console)
         by = serving(config, backend.serving_code())
-        store.put_in_service(target.id, by, "rollback", withdraw=_withdrawn(store, current, target))
+        store.put_in_service(target.id, by, f"rollback by {lock.user()}", withdraw=_withdrawn(store, current, target))
         _settle(backend, store, console)
         with lock.hold(config.state, lock.VIEWS, patience=60):
             shelf.produce(target.id)
@@ -94,7 +94,7 @@ def roll_back(config: Config, console: Console, name: str | None) -> Release:
 def follow(config: Config) -> list[str]:
     """Make production and the aliases in MLflow what the store says; returns what to tell the user."""
     with Store(config.state) as store:
-        return show(config, store, Tracker(config.root, config.mlflow))
+        return show(config, store, Tracker(config.root, config.mlflow), anew=True)
 
 
 def up(config: Config, console: Console) -> None:

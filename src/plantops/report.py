@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from plantops import deploy, detect, gate, lock, pipeline, plan, recall, scan, steps, store, training
 from plantops import dvc as dvc_files
 from plantops import releases as shelf
-from plantops.bundle import MANIFEST
 from plantops.config import PIPELINE, Config
 from plantops.console import Console
 from plantops.errors import PlantopsError, SetupError
-from plantops.shelf import REPORTS, Shelf
+from plantops.shelf import Shelf
 from plantops.tracking import Tracker
 from plantops.watch import heartbeat
 
@@ -190,45 +187,6 @@ def releases(config: Config, console: Console, as_json: bool) -> None:
         console.say(
             (text + ", ".join(note for note in notes if note)).rstrip(), "green" if one.state == "in service" else ""
         )
-
-
-def show(config: Config, console: Console, name: str | None, as_json: bool) -> None:
-    """A release with its main numbers, and where its report and model card are. Raises SetupError when it is away."""
-    with recall.look(config) as state:
-        known = state.release(name) if name else state.in_service()
-        found = next((one for one in shelf.listed(config, state) if known and one.release.id == known.id), None)
-    if found is None:
-        raise SetupError(f"no release is called {name}" if name else "nothing is in service", "plantops releases")
-    folder = Shelf(config.models).release(found.release.id)
-    if not found.there:
-        raise SetupError(f"the bundle of {found.release.id} is gone", "plantops releases lists those that are there")
-    metrics = _manifest(folder).get("metrics", {})
-    papers = {path.stem: str(path) for path in sorted((folder / REPORTS).glob("*.*"))}
-    if as_json:
-        console.json({**found.to_dict(), "folder": str(folder), "metrics": metrics, "reports": papers})
-        return
-    drawn = _DRAWN if found.release.sample_data else ""
-    console.say(f"{found.release.id}{f'  {found.state}' if found.state else ''}{drawn}", "green")
-    console.say(f"  made              {found.release.created[:16].replace('T', ' ')} by run {found.release.run}")
-    for key, title in _MAIN.items():
-        if key in metrics:
-            console.say(f"  {title:<17} {metrics[key]:.3f}")
-    for name, path in papers.items() or {"reports": "none were kept with it"}.items():
-        console.say(f"  {name.replace('_', ' '):<17} {path}")
-    console.say(f"  bundle            {folder}")
-
-
-_MAIN = {
-    "field_accuracy": "in the field", "accuracy": "accuracy", "macro_f1": "macro-F1", "ece": "calibration gap",
-    "accuracy_when_sure": "right when sure", "coverage": "sure of", "background_accuracy": "by background",
-}  # fmt: skip
-
-
-def _manifest(folder: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        raise SetupError(f"{folder / MANIFEST} cannot be read: {error}", "plantops doctor") from None
 
 
 def findings(found: list[Finding], console: Console, as_json: bool) -> None:

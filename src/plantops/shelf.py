@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import filecmp
 import json
 import os
 import shutil
@@ -88,9 +89,30 @@ class Shelf:
             whole.vanish(old)
         return self.refused / run
 
-    def produce(self, name: str) -> bool:
-        """Make models/production/ the given release, in one exchange; says whether it was another one."""
-        if self.produced() == name:
+    def facts(self, name: str) -> dict[str, Any]:
+        """What release.json of a release says; empty where it cannot be read."""
+        return _read_json(self.release(name) / RELEASE_FILE)
+
+    def lineage(self, name: str) -> dict[str, Any]:
+        """What lineage.json of a release says; empty where it cannot be read."""
+        return _read_json(self.release(name) / LINEAGE_FILE)
+
+    def refusal(self, run: str) -> dict[str, Any]:
+        """The verdict on a candidate that was refused; empty where it is kept no more."""
+        return _read_json(self.refused / run / VERDICT_FILE)
+
+    def differing(self, name: str) -> list[str]:
+        """The files of models/production/ that are not as in the given release, sorted."""
+        folders = (self.release(name), self.production)
+        paths = {file.relative_to(one) for one in folders for file in one.rglob("*") if file.is_file()}
+        return sorted(str(path) for path in paths if not _same(*(one / path for one in folders)))
+
+    def produce(self, name: str, anew: bool = False) -> bool:
+        """Make models/production/ the given release, in one exchange; says whether it was another one.
+
+        ``anew``: also where it says that it is this one, as its files may have been changed by hand.
+        """
+        if self.produced() == name and not (anew and self.differing(name)):
             return False
         fresh = self.production.with_name(".production.new")
         shutil.rmtree(fresh, ignore_errors=True)
@@ -131,6 +153,11 @@ def _whole(folder: Path) -> bool:
         return bool(Bundle.load(folder).golden()) and (folder / RELEASE_FILE).is_file()
     except BadBundle:
         return False
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Whether two files are there and hold the same."""
+    return one.is_file() and other.is_file() and filecmp.cmp(one, other, shallow=False)
 
 
 def _exchange(one: Path, other: Path) -> None:

@@ -13,8 +13,10 @@ _ALIASES = "aliases"
 _PATIENCE_S = 120.0
 
 
-def show(config: Config, store: Store, tracker: Tracker) -> list[str]:
+def show(config: Config, store: Store, tracker: Tracker, anew: bool = False) -> list[str]:
     """Rewrite each view that differs from the store; returns what to tell the user.
+
+    ``anew``: what they were last made to show is not believed, as somebody may have changed them by hand.
 
     One writer at a time, and what the store says is read again after each writing: a rollback meanwhile wins.
     MLflow being away holds nothing up: its aliases follow at the next command.
@@ -22,7 +24,9 @@ def show(config: Config, store: Store, tracker: Tracker) -> list[str]:
     with lock.hold(config.state, lock.VIEWS, _PATIENCE_S):
         while True:
             wanted = _wanted(store)
-            said = _write(config, store, tracker, wanted) if wanted else []
+            if anew:
+                store.set_shown(_ALIASES, "")
+            said = _write(config, store, tracker, wanted, anew) if wanted else []
             if _wanted(store) == wanted:
                 return said
 
@@ -50,9 +54,11 @@ def _wanted(store: Store) -> tuple[str, int | None, int | None] | None:
     return (current.id, current.version, previous.version if previous else None) if current else None
 
 
-def _write(config: Config, store: Store, tracker: Tracker, wanted: tuple[str, int | None, int | None]) -> list[str]:
+def _write(
+    config: Config, store: Store, tracker: Tracker, wanted: tuple[str, int | None, int | None], anew: bool
+) -> list[str]:
     release, version, previous = wanted
-    Shelf(config.models).produce(release)
+    Shelf(config.models).produce(release, anew)
     where = f"{redacted(config.mlflow.tracking_uri)} {config.mlflow.model_name}"
     aliases = f"champion {version} previous {previous} in {where}"
     if store.shown(_ALIASES) == aliases:

@@ -95,6 +95,12 @@ def served(client: DockerClient, config: Config, release: str) -> str:
     return found[0] if found and found[1].get(_RELEASE) == release else known(client, tag(config, release))
 
 
+def labelled(client: DockerClient, name: str) -> str:
+    """The release that an image holds, as its label says; empty when it does not."""
+    found = _found(client, name)
+    return found[1].get(_RELEASE, "") if found else ""
+
+
 def serving_code(client: DockerClient, name: str) -> str:
     """Digest of the code that an image serves by, as its label says; empty when it does not."""
     found = _found(client, name)

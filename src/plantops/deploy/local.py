@@ -135,6 +135,10 @@ class Local:
         """The installed one's: workers are started from it."""
         return code.serving_digest()
 
+    def labelled(self) -> str | None:
+        """There is no image."""
+        return None
+
     def settle(self) -> list[str]:
         """The old worker may end when its connections have."""
         self._order("settle")

@@ -71,6 +71,10 @@ class Moving:
         """Digest of the code that serves on the new backend."""
         return self._new.serving_code()
 
+    def labelled(self) -> str | None:
+        """Of the old one, which serves."""
+        return self._old.labelled()
+
     def settle(self) -> list[str]:
         """The old one is gone already."""
         gap = [] if self.gap_s is None else [f"{self.what}: the port changed hands in {self.gap_s:.1f} s"]

@@ -65,6 +65,9 @@ class Backend(Protocol):
     def serving_code(self) -> str:
         """Digest of the code that serves what has the traffic; it may be older than the installed one."""
 
+    def labelled(self) -> str | None:
+        """The release that the image with the traffic names in its label; None where no image serves."""
+
     def settle(self) -> list[str]:
         """Let the old one go; it answers what it has in the background. Returns what to tell the user."""
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from plantops.store.database import FILE, Damaged, copy, now
 from plantops.store.photos import Photos
-from plantops.store.releases import PERHAPS, Release, Releases
+from plantops.store.releases import PERHAPS, Release, Releases, Served
 from plantops.store.runs import (
     ACCEPTED,
     FAILED,
@@ -30,5 +30,5 @@ class Store(Runs, Releases, Photos):
 
 __all__ = [
     "ACCEPTED", "FAILED", "FILE", "INTERRUPTED", "OWED", "PERHAPS", "REFUSED", "RELEASED", "RUNNING", "SETTLED",
-    "UNCHANGED", "Damaged", "Release", "Run", "StepRow", "Store", "copy", "now",
+    "UNCHANGED", "Damaged", "Release", "Run", "Served", "StepRow", "Store", "copy", "now",
 ]  # fmt: skip

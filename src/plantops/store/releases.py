@@ -24,6 +24,15 @@ class Release:
     withdrawn: str | None
 
 
+@dataclass(frozen=True)
+class Served:
+    """A release was put in service: when, and in words by what."""
+
+    at: str
+    release: str
+    reason: str
+
+
 class Releases(Database):
     """The tables release, service and shown."""
 
@@ -79,6 +88,11 @@ class Releases(Database):
         """When the release in service was put there, or an empty string."""
         row = self._db.execute("SELECT at FROM service ORDER BY number DESC LIMIT 1").fetchone()
         return row["at"] if row else ""
+
+    def served(self) -> list[Served]:
+        """Which release was put in service when, newest first."""
+        rows = self._db.execute("SELECT at, release, reason FROM service ORDER BY number DESC").fetchall()
+        return [Served(**dict(row)) for row in rows]
 
     def serving_code(self) -> str:
         """Digest of the serving code that the release in service was started with, or an empty string."""

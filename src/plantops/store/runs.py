@@ -123,6 +123,11 @@ class Runs(Database):
         where = f"state IN (?, ?, ?) AND rowid > ifnull(({settled}), 0) ORDER BY rowid DESC"
         return self._runs(where, (*OWED, FAILED if going_on else RUNNING, *SETTLED), going_on)
 
+    def run(self, name: str) -> Run | None:
+        """A run by its id, or by an unambiguous beginning of it."""
+        found = self._runs("id = ?", (name,)) or self._runs("substr(id, 1, length(?)) = ? LIMIT 2", (name, name))
+        return found[0] if name and len(found) == 1 else None
+
     def runs(self, limit: int = 20) -> list[Run]:
         """The newest runs, newest first."""
         return self._runs("1 ORDER BY rowid DESC LIMIT ?", (limit,))
@@ -139,6 +144,15 @@ class Runs(Database):
         return dict(
             self._db.execute("SELECT state, count(*) FROM run WHERE ended IS NOT NULL GROUP BY state").fetchall()
         )
+
+    def verdicts(self) -> dict[str, int]:
+        """How many candidates the gate accepted and refused."""
+        rows = self._db.execute(
+            "SELECT CASE state WHEN ? THEN ? ELSE ? END, count(*) FROM step"
+            " WHERE name = 'gate' AND state IN (?, 'done') GROUP BY 1",
+            (REFUSED, REFUSED, ACCEPTED, REFUSED),
+        )
+        return dict(rows.fetchall())
 
     def _runs(self, where: str, values: Iterable[Any] = (), going_on: bool = True) -> list[Run]:
         rows = self._db.execute(f"SELECT * FROM run WHERE {where}", tuple(values)).fetchall()

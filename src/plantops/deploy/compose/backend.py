@@ -157,6 +157,11 @@ class Compose:
         current = self._survivor()
         return image.serving_code(self._engine, current.image_id) if current else ""
 
+    def labelled(self) -> str | None:
+        """The release that the image of the container with the traffic names; None when none has it."""
+        current = self._survivor()
+        return image.labelled(self._engine, current.image_id) if current else None
+
     def settle(self) -> list[str]:
         """Let go of every container but the one with the traffic; the views of it follow.
 
