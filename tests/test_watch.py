@@ -256,19 +256,35 @@ def test_status_tells_alive_from_late_from_dead_from_stopped(tmp_path: Path) -> 
 
 
 def test_metrics_are_in_the_text_format(tmp_path: Path) -> None:
+    config = Config(tmp_path, tmp_path / "config.yaml")
     with Store(tmp_path) as state:
-        metrics.write(tmp_path, beat(), metrics.Facts.of(state))
+        metrics.write(tmp_path, beat(), metrics.Facts.of(state, config))
         bare = parsed(tmp_path)
         run = state.begin('a "trigger"\\\n', {}, "f", {})
         state.finish(run, store.RELEASED)
-        state.finish(state.begin("watch", {}, "f", {}), store.FAILED)
+        for name, ending in (("gate", store.REFUSED), ("reproduce", store.FAILED), ("reproduce", store.FAILED)):
+            again = state.begin("watch", {}, "f", {})
+            state.step_begins(again, name)
+            state.finish(again, ending)
+        state.step_ends(run, state.step_begins(run, "gate"), "done", "")
         state.add_release(Release("one", store.now(), run, "digest", False, None, 1, None))
         state.put_in_service("one", "code", "run")
-        metrics.write(tmp_path, beat(why="because"), metrics.Facts.of(state))
+        manifest = config.models / "releases/one/manifest.json"
+        manifest.parent.mkdir(parents=True)
+        manifest.write_text('{"metrics": {"accuracy": 0.9, "recall": {"Rust": 1.0}}}')
+        metrics.write(tmp_path, beat(why="because"), metrics.Facts.of(state, config))
     full = parsed(tmp_path)
     assert "plantops_release_info" not in bare
     assert bare["plantops_watch_last_check_timestamp_seconds"][()] == pytest.approx(datetime.now().timestamp(), abs=60)
-    assert full["plantops_runs_total"] == {(("state", "failed"),): 1, (("state", "released"),): 1}
+    ended = {one: count for ((_, one),), count in full["plantops_runs_total"].items()}
+    assert ended == {"failed": 2, "refused": 1, "released": 1}
+    assert full["plantops_gate_verdicts_total"] == {(("verdict", "accepted"),): 1, (("verdict", "refused"),): 1}
+    assert (full["plantops_failed_runs_in_a_row"][()], full["plantops_refused_runs_in_a_row"][()]) == (2, 0)
+    assert list(full["plantops_last_run_step_seconds"]) == [(("step", "reproduce"),)]
+    assert full["plantops_release_score"] == {(("score", "accuracy"),): 0.9}
+    assert full["plantops_disk_wanted_bytes"][()] == 1e9 * config.disk.min_free_gb
+    assert full["plantops_disk_free_bytes"][()] > 0
+    assert "plantops_release_score" not in bare
     assert full["plantops_release_info"] == {(("release", "one"),): 1}
     assert full["plantops_watch_waiting"][()] == 1
     assert full["plantops_watch_last_run_timestamp_seconds"][()] == pytest.approx(datetime.now().timestamp(), abs=60)

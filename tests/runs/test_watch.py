@@ -250,7 +250,7 @@ def test_once_looks_once_with_the_codes_of_run(quick: Path) -> None:
     assert "no changes" in plantops("watch", "--once", cwd=quick).stdout
     assert len(runs(quick)) == 2
     assert "--once looked" in plantops("status", cwd=quick).stdout
-    assert "plantops_runs_total" in (quick / ".plantops/plantops.prom").read_text()
+    assert "plantops_runs_total" in (quick / ".plantops/metrics/plantops.prom").read_text()
     edit(quick / "params.yaml", "label_smoothing: 0.1", "label_smoothing: 0.95")
     assert plantops("watch", "--once", cwd=quick, check=False).returncode == 4
     assert "settled: the gate refused" in plantops("watch", "--once", cwd=quick).stdout

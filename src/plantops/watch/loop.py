@@ -280,7 +280,7 @@ class Watch:
         """Write the heartbeat and the metrics. Where that cannot be, watching goes on."""
         try:
             with recall.look(self.config) as state:
-                facts = metrics.Facts.of(state)
+                facts = metrics.Facts.of(state, self.config)
             last = facts.last
             shown = {"id": last.id, "state": last.state, "started": last.started, "ended": last.ended} if last else None
             self._beat = replace(beat, last_run=shown, interval_s=self.interval_s)

@@ -1,25 +1,37 @@
-"""`.plantops/plantops.prom`: the same for Prometheus, in the text format that node_exporter's textfile collector takes.
+"""`.plantops/metrics/plantops.prom`: the same for Prometheus, in the text format of node_exporter's textfile collector.
 
 Times are points in time, not ages, as Prometheus advises: `time() - plantops_watch_last_check_timestamp_seconds`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import shutil
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from plantops import whole
-from plantops.store import Run, Store
-from plantops.watch.heartbeat import RUNNING, Beat
+from plantops.bundle import MANIFEST
+from plantops.config import Config
+from plantops.shelf import Shelf
+from plantops.store import FAILED, REFUSED, Run, Store
+from plantops.watch.heartbeat import ONCE, RUNNING, STOPPED, Beat
 
-FILE = "plantops.prom"
+# In a folder of its own: the stack's Prometheus sees that folder, and nothing else of ours.
+FILE = "metrics/plantops.prom"
+_IN_A_ROW = 100
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What the store says that metrics tell."""
+    """What metrics tell of runs, releases and the disk.
+
+    ``step_seconds``: of the last run. ``failed``, ``refused``: newest runs in a row that ended so. ``scores``: of the
+    release in service. ``free_bytes``, ``wanted_bytes``: of the disk, as of now, and below which nothing runs.
+    """
 
     last: Run | None
     last_by_watch: str
@@ -27,21 +39,35 @@ class Facts:
     release: str
     created: str
     in_service_since: str
+    step_seconds: dict[str, float]
+    verdicts: dict[str, int]
+    failed: int
+    refused: int
+    scores: dict[str, float]
+    free_bytes: float
+    wanted_bytes: float
 
     @classmethod
-    def of(cls, store: Store) -> Facts:
+    def of(cls, store: Store, config: Config) -> Facts:
         """Read them."""
-        current, begun = store.in_service(), store.begun("watch", 1)
+        current, begun, last = store.in_service(), store.begun("watch", 1), store.last_run()
+        ended = [one.state for one in store.runs(_IN_A_ROW) if one.ended]
         return cls(
-            store.last_run(), begun[0] if begun else "", store.outcomes(), current.id if current else "",
+            last, begun[0] if begun else "", store.outcomes(), current.id if current else "",
             current.created if current else "", store.in_service_since(),
+            {one.name: _at(one.ended) - _at(one.started) for one in store.steps(last.id) if one.ended} if last else {},
+            store.verdicts(), _in_a_row(ended, FAILED), _in_a_row(ended, REFUSED),
+            _scores(Shelf(config.models).release(current.id)) if current else {},
+            shutil.disk_usage(config.root).free, 1e9 * config.disk.min_free_gb,
         )  # fmt: skip
 
 
 def write(folder: Path, beat: Beat, facts: Facts) -> None:
-    """Write the metrics into the state ``folder``, in one rename. Raises OSError."""
-    lines = [line for metric in _metrics(beat, facts) for line in metric]
+    """Write the metrics into the state ``folder``, in one rename, readable by all. Raises OSError."""
+    lines = [line for metric in (*_metrics(beat, facts), *_pipeline(facts)) for line in metric]
     whole.write(folder / FILE, "\n".join(lines) + "\n")
+    (folder / FILE).chmod(0o644)  # Prometheus reads it as a user of its own, under a strict umask, too
+    (folder / FILE).parent.chmod(0o755)
 
 
 def _metrics(beat: Beat, facts: Facts) -> Iterator[list[str]]:
@@ -49,6 +75,8 @@ def _metrics(beat: Beat, facts: Facts) -> Iterator[list[str]]:
     yield _gauge("plantops_watch_last_check_timestamp_seconds", "When watch looked last.", _at(beat.checked))
     yield _gauge("plantops_watch_interval_seconds", "How often watch looks at least.", beat.interval_s)
     yield _gauge("plantops_watch_running", "Whether watch is in a run.", int(beat.state == RUNNING))
+    gone = beat.state in (STOPPED, ONCE)
+    yield _gauge("plantops_watch_stopped", "Whether watch was ended, or was one look only.", int(gone))
     yield _gauge("plantops_watch_waiting", "Whether something is due that watch may not run now.", int(bool(beat.why)))
     if facts.last_by_watch:
         name = "plantops_watch_last_run_timestamp_seconds"
@@ -68,6 +96,39 @@ def _metrics(beat: Beat, facts: Facts) -> Iterator[list[str]]:
         yield _gauge(name, "When the release in service was made.", _at(facts.created))
         name = "plantops_release_in_service_timestamp_seconds"
         yield _gauge(name, "When it was put in service.", _at(facts.in_service_since))
+
+
+def _pipeline(facts: Facts) -> Iterator[list[str]]:
+    yield _family(
+        "plantops_last_run_step_seconds", "gauge", "How long each step of the newest run took.",
+        [({"step": step}, seconds) for step, seconds in facts.step_seconds.items()],
+    )  # fmt: skip
+    yield _family(
+        "plantops_gate_verdicts_total", "counter", "What the gate said of candidates.",
+        [({"verdict": verdict}, count) for verdict, count in sorted(facts.verdicts.items())],
+    )  # fmt: skip
+    yield _gauge("plantops_failed_runs_in_a_row", "The newest runs that failed, without another between.", facts.failed)
+    yield _gauge("plantops_refused_runs_in_a_row", "The newest runs that the gate refused.", facts.refused)
+    yield _family(
+        "plantops_release_score", "gauge", "How good the release in service was when it was made.",
+        [({"score": name}, value) for name, value in sorted(facts.scores.items())],
+    )  # fmt: skip
+    yield _gauge("plantops_disk_free_bytes", "Free on the project's disk.", facts.free_bytes)
+    yield _gauge("plantops_disk_wanted_bytes", "Below this much free nothing is run.", facts.wanted_bytes)
+
+
+def _in_a_row(states: list[str], wanted: str) -> int:
+    """How many of the first states are the one wanted."""
+    return next((n for n, state in enumerate(states) if state != wanted), len(states))
+
+
+def _scores(release: Path) -> dict[str, float]:
+    """The plain numbers among a release's scores; none where its bundle is gone."""
+    try:
+        metrics: Mapping[str, Any] = json.loads((release / MANIFEST).read_text(encoding="utf-8"))["metrics"]
+    except (OSError, ValueError, KeyError):
+        return {}
+    return {name: value for name, value in metrics.items() if isinstance(value, (int, float))}
 
 
 def _gauge(name: str, what: str, value: float, labels: dict[str, str] | None = None) -> list[str]:
