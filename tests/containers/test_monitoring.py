@@ -1,12 +1,13 @@
-"""Prometheus on the API's own container under a little traffic: every query of the dashboards returns data."""
+"""Prometheus on the API's own container under a little traffic, and on what watch writes: every query returns data."""
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -21,11 +22,13 @@ from plantops.config import Config, DockerConfig, GrafanaConfig, PrometheusConfi
 from plantops.deploy import image
 from plantops.deploy.compose import engine
 from plantops.deploy.compose.stack import API
+from plantops.store import FAILED, REFUSED, RELEASED, Release, Store, now
+from plantops.watch import heartbeat, metrics
 
 pytestmark = [pytest.mark.ci, pytest.mark.timeout(900)]
 
 JOB = "plant-disease-api"
-RELEASE = "r1"
+RELEASE, ACCURACY = "r1", 0.875
 QUERIES = [query for path in DASHBOARDS for query in queries(read(path))]
 # Long enough for two rounds of DNS and scrapes, and the four scrapes that a rate looks at.
 PATIENCE = 60
@@ -88,9 +91,29 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Config]:
 
 
 @pytest.fixture(scope="module")
-def prometheus(config: Config) -> Iterator[Prometheus]:
+def watched(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Config:
+    """A project of which watch tells a release, a failed run, and a refused one."""
+    root = tmp_path_factory.mktemp("watched")
+    made = replace(config, root=root, file=root / "config.yaml")
+    release = make_release(made.models / "releases" / RELEASE)
+    manifest = json.loads((release / "manifest.json").read_text())
+    (release / "manifest.json").write_text(json.dumps({**manifest, "metrics": {"accuracy": ACCURACY}}))
+    with Store(made.state) as state:
+        for step, ending in (("reproduce", FAILED), ("gate", REFUSED), ("promote", RELEASED)):
+            run = state.begin("watch", {}, "f", {})
+            state.step_ends(run, state.step_begins(run, "gate"), "done", "") if ending == RELEASED else None
+            state.step_begins(run, step)
+            state.finish(run, ending)
+        state.add_release(Release(RELEASE, now(), run, "digest", False, None, 1, None))
+        state.put_in_service(RELEASE, "code", f"run {run}")
+        metrics.write(made.state, heartbeat.first(30), metrics.Facts.of(state, made))
+    return made
+
+
+@pytest.fixture(scope="module")
+def prometheus(config: Config, watched: Config) -> Iterator[Prometheus]:
     """Up, with an API that answers photos, nonsense, and more than it can do."""
-    project = Project(config, PLANTOPS_IMAGE=image.tag(config, RELEASE))
+    project = Project(config, PLANTOPS_IMAGE=image.tag(config, RELEASE), PLANTOPS_ROOT=str(watched.root))
     stop = threading.Event()
     try:
         project.compose("up", "-d", API, "prometheus")
@@ -158,6 +181,28 @@ def test_the_numbers_are_those_of_the_traffic(prometheus: Prometheus) -> None:
     assert shown <= set(CLASSES)
     p50, p99 = (prometheus.value(by_title[f"Inference latency {one}"]) for one in "AC")
     assert 0 < p50 <= p99 < 5
+
+
+def test_what_watch_writes_is_scraped_and_nothing_beside_it(prometheus: Prometheus, watched: Config) -> None:
+    assert prometheus.value('plantops_release_score{job="plantops",score="accuracy"}') == ACCURACY
+    verdicts = prometheus.series('plantops_gate_verdicts_total{job="plantops"}')
+    assert {one["metric"]["verdict"]: float(one["value"][1]) for one in verdicts} == {"accepted": 1, "refused": 1}
+    assert get(prometheus.port, "/user/plantops.prom").status == 200
+    for hidden in ("state.db", "../state.db", "%2e%2e/state.db"):
+        assert get(prometheus.port, f"/user/{hidden}").status in (301, 400, 404)
+    with Store(watched.state) as state:
+        state.finish(state.begin("watch", {}, "f", {}), FAILED)
+        metrics.write(watched.state, heartbeat.first(30), metrics.Facts.of(state, watched))
+    newer = 'plantops_failed_runs_in_a_row{job="plantops"}'
+    until(lambda: prometheus.value(newer) == 1, PATIENCE, "the file that was exchanged")
+
+
+def test_the_rules_are_at_work(prometheus: Prometheus) -> None:
+    groups = prometheus.ask("rules")["groups"]
+    rules = [rule for group in groups for rule in group["rules"]]
+    assert len(rules) > 10
+    until(lambda: prometheus.series("api:requests:rate5m"), PATIENCE, "a recorded series")
+    assert [rule["name"] for rule in rules if rule.get("lastError")] == []
 
 
 def test_a_second_container_is_found_and_forgotten(prometheus: Prometheus) -> None:

@@ -175,7 +175,8 @@ class Stack:
         digest = self._digest(image)
         if not anew and self._digest_file.is_file() and self._digest_file.read_text() == digest:
             return []
-        (self._config.root / "mlruns" / "artifacts").mkdir(parents=True, exist_ok=True)
+        for ours in (self._config.root / "mlruns" / "artifacts", self._config.state / "metrics"):
+            ours.mkdir(parents=True, exist_ok=True)  # else the engine makes them, and they are root's
         for name in ("prometheus", GRAFANA):  # they run as users of their own
             mounted.let_all_read(self._folder / name)
         failed = [said for service in self.others if (said := self._started(service, image))]
