@@ -29,6 +29,7 @@ def serve(stack: Compose, release: Path) -> None:
     now = stack.serving()
     assert now is not None
     assert (now.release, now.since) == (trial.release, trial.since)
+    assert stack.labelled() == trial.release
 
 
 def containers(stack: Compose) -> list[str]:
