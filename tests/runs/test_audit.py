@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from conftest import plantops, sh
+from plantops import steps
 from runs.cheap import CLASSES, RAW, aliases, commit, edit, leaves
 
 pytestmark = pytest.mark.ci
-STEPS = ["reproduce", "record", "gate", "stage", "build", "try", "switch", "watch", "promote"]
+STEPS = [step.name for step in steps.steps(steps.Options())]
 
 
 def told(folder: Path, *argv: str) -> Any:
