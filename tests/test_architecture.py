@@ -18,11 +18,7 @@ FLOORS = [
     GROUND - BASE - {"daemon"},
     {"daemon"},
     {"archive", "config", "store", "lock", "shelf"},
-    {
-        "code",
-        "recall",
-        "written",
-    },
+    {"code", "recall", "written"},
     {"remote", "branch"},
     {"dvc", "dvclocks", "cache", "git", "tracking", "deploy", "sample", "service", "detect", "gate"},
     {"lineage", "plan", "recover", "scan", "judgement", "views", "project", "share", "follow", "roundtrip"},
