@@ -173,6 +173,31 @@ def watch(
     console.say("stopped watching; what is in service still is")
 
 
+@command()
+def notify(
+    test: Annotated[bool, typer.Option("--test", help="Send one message to every target; call no hook.")] = False,
+    as_json: Json = False,
+    config: ConfigFile = None,
+) -> None:
+    """Say who is told of what, and what could not be sent. Exit with 1 when a test did not arrive."""
+    from plantops import report
+
+    report.notifications(_config(config), Console(), test, as_json)
+
+
+@command(hidden=True)
+def deliver(config: ConfigFile = None) -> None:
+    """Deliver the letters that wait, within a bounded time."""
+    import signal
+
+    from plantops import notify as post
+    from plantops.notify.post import LIMIT_S
+
+    signal.alarm(LIMIT_S)
+    for line in post.deliver(_config(config)):
+        Console().say(line)
+
+
 service = typer.Typer(cls=_Group, no_args_is_help=True, help="Watch as a systemd user unit.")
 app.add_typer(service, name="service")
 
