@@ -28,6 +28,7 @@ FLOORS = [
     {"checking"},
     {"watch"},
     {"report"},
+    {"commands"},
     {"cli"},
     {"__main__"},
 ]

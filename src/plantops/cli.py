@@ -7,50 +7,22 @@ import sys
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from plantops import __version__
+from plantops.commands import Command, Group
 from plantops.config import MIN_INTERVAL_S, Config, find_root, load
 from plantops.console import Console
-from plantops.errors import CHANGES_WAITING, Refused, SetupError
-
-
-class _Option(TyperOption):
-    """An option that costs nothing when it is not given: Typer 0.29 imports pydantic then, 75 ms of each command."""
-
-    def process_value(self, ctx: Any, value: Any) -> Any:
-        """The value, converted; without one only the callback is asked."""
-        if value is not None or self.required:
-            return super().process_value(ctx, value)
-        return self.callback(ctx, self, None) if self.callback else None
-
-
-def _light(options: list[Any]) -> list[Any]:
-    for one in options:
-        if type(one) is TyperOption:
-            one.__class__ = _Option
-    return options
-
-
-class _Command(TyperCommand):
-    def get_params(self, ctx: Any) -> list[Any]:
-        return _light(super().get_params(ctx))
-
-
-class _Group(TyperGroup):
-    def get_params(self, ctx: Any) -> list[Any]:
-        return _light(super().get_params(ctx))
-
+from plantops.errors import CHANGES_WAITING, PlantopsError, Refused, SetupError
 
 app = typer.Typer(
-    cls=_Group, name="plantops", no_args_is_help=True, add_completion=False, rich_markup_mode=None,
+    cls=Group, name="plantops", no_args_is_help=True, add_completion=True, rich_markup_mode=None,
     pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]},
     help="Notices new photos under DVC, trains, judges, releases and rolls back an image classifier.",
 )  # fmt: skip
-command = partial(app.command, cls=_Command)
+command = partial(app.command, cls=Command)
 
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="Another file than config.yaml.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document, for machines.")]
@@ -63,8 +35,21 @@ def _config(file: Path | None) -> Config:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        print(f"plantops {__version__}")
+        print(f"plantops {__version__}{_revision()}")
         raise typer.Exit
+
+
+def _revision() -> str:
+    """The commit in brackets where plantops runs from a clone; empty elsewhere, and where git cannot say."""
+    from plantops import git
+
+    clone = Path(__file__).parents[2]
+    if not (clone / ".git").exists():
+        return ""
+    try:
+        return f" ({git.state(clone).short})"
+    except PlantopsError:
+        return ""
 
 
 @app.callback()
@@ -198,11 +183,11 @@ def deliver(config: ConfigFile = None) -> None:
         Console().say(line)
 
 
-service = typer.Typer(cls=_Group, no_args_is_help=True, help="Watch as a systemd user unit.")
+service = typer.Typer(cls=Group, no_args_is_help=True, help="Watch as a systemd user unit.")
 app.add_typer(service, name="service")
 
 
-@service.command("install", cls=_Command)
+@service.command("install", cls=Command)
 def service_install(config: ConfigFile = None) -> None:
     """Write the unit and start it. Never overwrites one that it did not write."""
     from plantops import service as systemd
@@ -210,7 +195,7 @@ def service_install(config: ConfigFile = None) -> None:
     _say_all(systemd.install(_config(config)))
 
 
-@service.command("uninstall", cls=_Command)
+@service.command("uninstall", cls=Command)
 def service_uninstall(config: ConfigFile = None) -> None:
     """Stop watching and remove the unit."""
     from plantops import service as systemd
@@ -218,7 +203,7 @@ def service_uninstall(config: ConfigFile = None) -> None:
     _say_all(systemd.uninstall(_config(config)))
 
 
-@service.command("status", cls=_Command)
+@service.command("status", cls=Command)
 def service_status(config: ConfigFile = None) -> None:
     """Whether the unit is there, and what systemd says of it."""
     from plantops import service as systemd
