@@ -1,4 +1,4 @@
-"""What runs and a watch that ends have told: by a hook and a signed webhook, once, in the background."""
+"""What runs, a rollback and a watch that ends have told: by hook and signed webhook, once, in the background."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from test_notify import Receiver, program, signed
 from test_notify import receiver as receiver
 
 pytestmark = pytest.mark.ci
-EVENTS = ("started", "released", "refused", "watch_stopped")
+EVENTS = ("started", "released", "refused", "rolled_back", "watch_stopped")
 
 
-def test_runs_and_watch_are_told(project: Path, receiver: Receiver) -> None:
+def test_runs_a_rollback_and_watch_are_told(project: Path, receiver: Receiver) -> None:
     program(project / "tell.sh", 'echo "$PLANTOPS_EVENT $PLANTOPS_RUN_ID $PLANTOPS_RELEASE" >> told.txt')
     notify = {**signed(receiver, project), "events": list(EVENTS)}
     hooks = dict.fromkeys(EVENTS, "tell.sh")
@@ -41,9 +41,23 @@ def test_runs_and_watch_are_told(project: Path, receiver: Receiver) -> None:
     assert first["links"]["api"].startswith(cheap.url(project))
 
     plantops("run", cwd=project)  # nothing to do: no news
+    for name, colour in cheap.CLASSES.items():
+        cheap.leaves(project / cheap.RAW / name, colour, 8, seed=7)
+    cheap.commit(project, "Add leaves")
+    plantops("run", cwd=project)
+    so_far = ["started", "released", "started", "released"]
+    told(*so_far)
+    assert json.loads(receiver.got[-1][2])["data"]["numbers"]["accuracy_difference"] > -0.1
+    plantops("rollback", cwd=project)
+    so_far.append("rolled_back")
+    told(*so_far)
+    back = json.loads(receiver.got[-1][2])["data"]
+    assert back["release"] == first["release"]
+
     cheap.edit(project / "config.yaml", "max_model_mb: 500", "max_model_mb: 0.000001")
     assert plantops("run", "--force", cwd=project, check=False).returncode == 4
-    told("started", "released", "started", "refused")
+    so_far += ["started", "refused"]
+    told(*so_far)
     refused = json.loads(receiver.got[-1][2])["data"]
     assert "the gate did not accept the model" in refused["title"]
     assert any("MB" in line for line in refused["lines"])
@@ -52,4 +66,4 @@ def test_runs_and_watch_are_told(project: Path, receiver: Receiver) -> None:
     until(lambda: (project / ".plantops/watch.json").exists(), 60)
     watch.send_signal(signal.SIGTERM)
     watch.wait(60)
-    told("started", "released", "started", "refused", "watch_stopped")
+    told(*so_far, "watch_stopped")
