@@ -169,7 +169,7 @@ def test_one_event_is_told_once_however_often_plantops_starts(tmp_path: Path, re
     config = configured(tmp_path, notify=signed(receiver, tmp_path))
     for _ in range(2):
         notify.post(config, Console(), NEWS)
-        assert until(lambda: states(config) == [letter.SENT], 60)
+        assert until(lambda: states(config) == [letter.SENT], 30)
         list(notify.deliver(config, FAST))
     assert len(receiver.got) == 1
 
@@ -196,7 +196,7 @@ def test_what_could_not_be_sent_is_told_once_and_tried_at_the_next_run(
     notify.remind(config, Console())
     said = capsys.readouterr().out
     assert "not sent: leaves: r-1 is in service to webhook (notify.webhooks[0]): 403 Forbidden; trying again" in said
-    assert until(lambda: states(config) == [letter.SENT], 60)
+    assert until(lambda: states(config) == [letter.SENT], 30)
     notify.remind(config, Console())
     assert capsys.readouterr().out == ""
 

@@ -15,7 +15,7 @@ from plantops import __version__
 from plantops.commands import Command, Group
 from plantops.config import MIN_INTERVAL_S, Config, find_root, load
 from plantops.console import Console
-from plantops.errors import CHANGES_WAITING, PlantopsError, Refused, SetupError
+from plantops.errors import CHANGES_WAITING, Refused, SetupError
 
 app = typer.Typer(
     cls=Group, name="plantops", no_args_is_help=True, add_completion=True, rich_markup_mode=None,
@@ -35,21 +35,10 @@ def _config(file: Path | None) -> Config:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        print(f"plantops {__version__}{_revision()}")
+        from plantops import git
+
+        print(f"plantops {__version__}{git.own_revision()}")
         raise typer.Exit
-
-
-def _revision() -> str:
-    """The commit in brackets where plantops runs from a clone; empty elsewhere, and where git cannot say."""
-    from plantops import git
-
-    clone = Path(__file__).parents[2]
-    if not (clone / ".git").exists():
-        return ""
-    try:
-        return f" ({git.state(clone).short})"
-    except PlantopsError:
-        return ""
 
 
 @app.callback()
@@ -175,11 +164,10 @@ def deliver(config: ConfigFile = None) -> None:
     """Deliver the letters that wait, within a bounded time."""
     import signal
 
-    from plantops import notify as post
-    from plantops.notify.post import LIMIT_S
+    from plantops import notify as telling
 
-    signal.alarm(LIMIT_S)
-    for line in post.deliver(_config(config)):
+    signal.alarm(telling.LIMIT_S)
+    for line in telling.deliver(_config(config)):
         Console().say(line)
 
 

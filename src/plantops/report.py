@@ -229,6 +229,8 @@ def _manifest(folder: Path) -> dict[str, Any]:
         return dict(json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
         raise SetupError(f"{folder / MANIFEST} cannot be read: {error}", "plantops doctor") from None
+
+
 def notifications(config: Config, console: Console, test: bool, as_json: bool) -> None:
     """Who is told of what; with ``test`` what each said to a message sent now. Raises StepFailed when one failed."""
     if not test:
