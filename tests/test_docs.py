@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
 
-from conftest import ROOT, sh
+from conftest import ROOT, plantops, sh
+from plantops import __version__
 from plantops.cli import app
 from plantops.errors import EXIT_CODES
+from plantops.examples import EXAMPLES
 
 README = (ROOT / "README.md").read_text()
 COMMANDS = {
@@ -25,6 +31,51 @@ def test_every_command_is_documented_and_helps(name: str) -> None:
     assert COMMANDS[name].help
     for option in COMMANDS[name].params:
         assert getattr(option, "help", None) or option.param_type_name == "argument" or option.name == "interval"
+
+
+def _leaves(command: Any, path: str = "") -> Iterator[str]:
+    """The commands that do something, by path."""
+    for name, one in getattr(command, "commands", {}).items():
+        inside = f"{path} {name}".strip()
+        if not one.hidden:
+            yield from _leaves(one, inside) if hasattr(one, "commands") else [inside]
+
+
+def test_every_command_has_examples_that_it_understands() -> None:
+    assert set(EXAMPLES) == set(_leaves(typer.main.get_command(app)))
+    for name, lines in EXAMPLES.items():
+        for line in lines:
+            first = re.split(r"[|]{1,2}", line)[0]
+            program, *argv = shlex.split(first, comments=True)
+            if program != "plantops":
+                continue
+            assert " ".join(argv).startswith(name)
+            command: Any = typer.main.get_command(app)
+            for part in name.split():
+                command = command.commands[part]
+            command.make_context(name, argv[len(name.split()) :])  # parses, runs nothing; unknown options raise
+
+
+def test_help_ends_with_the_examples() -> None:
+    for name in ("run", "service status"):
+        said = plantops(*name.split(), "--help", cwd=ROOT).stdout
+        assert said.rstrip().endswith(EXAMPLES[name][-1])
+
+
+def test_a_clone_says_its_revision(tmp_path: Path) -> None:
+    said = plantops("--version", cwd=tmp_path).stdout.strip()
+    if (ROOT / ".git").exists():
+        assert said.startswith(f"plantops {__version__} ({sh('git', 'rev-parse', 'HEAD', cwd=ROOT).stdout[:7]}")
+    else:
+        assert said == f"plantops {__version__}"
+
+
+def test_bash_completes_commands_and_options() -> None:
+    """By the script that `--show-completion` prints, in a real bash."""
+    script = plantops("--show-completion", "bash", cwd=ROOT).stdout
+    done = sh("bash", "-c", f"{script}\nCOMP_WORDS=(plantops run --skip); COMP_CWORD=2; _plantops_completion plantops; "
+              'echo "${COMPREPLY[*]}"', cwd=ROOT)  # fmt: skip
+    assert done.stdout.split() == ["--skip-dvc", "--skip-docker", "--skip-deploy"]
 
 
 def test_every_documented_command_exists() -> None:

@@ -39,7 +39,7 @@ def _run() -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     try:
-        code = app(standalone_mode=False)
+        code = app(prog_name="plantops", standalone_mode=False)  # also under python -m
     except PlantopsError as error:
         Console(sys.stderr).error(error)
         return error.code

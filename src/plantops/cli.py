@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from plantops import __version__, records
+from plantops import __version__, notices, records
 from plantops.config import MIN_INTERVAL_S, find_root
 from plantops.console import Console
 from plantops.errors import CHANGES_WAITING, Refused, SetupError
@@ -19,7 +19,7 @@ from plantops.quick import config as _config
 from plantops.unit import service
 
 app = typer.Typer(
-    cls=Group, name="plantops", no_args_is_help=True, add_completion=False, rich_markup_mode=None,
+    cls=Group, name="plantops", no_args_is_help=True, add_completion=True, rich_markup_mode=None,
     pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]},
     help="Notices new photos under DVC, trains, judges, releases and rolls back an image classifier.",
 )  # fmt: skip
@@ -30,7 +30,9 @@ Interval = Annotated[float | None, typer.Option(min=MIN_INTERVAL_S, help="Second
 
 def _version(wanted: bool) -> None:
     if wanted:
-        print(f"plantops {__version__}")
+        from plantops import git
+
+        print(f"plantops {__version__}{git.own_revision()}")
         raise typer.Exit
 
 
@@ -141,6 +143,8 @@ def watch(
 
 
 app.add_typer(service, name="service")
+command()(notices.notify)
+command(hidden=True)(notices.deliver)
 
 
 @command()

@@ -201,6 +201,33 @@ class DiskConfig:
     min_free_gb: float = 1.0
 
 
+Event = Literal["started", "succeeded", "failed", "refused", "released", "rolled_back", "watch_stopped"]
+
+
+@dataclass(frozen=True)
+class NotifyConfig:
+    """Who is told of which events. ``${NAME}`` in a text is of the environment, ``${file:PATH}`` of a file."""
+
+    targets: tuple[str, ...] = ()
+    webhooks: tuple[str, ...] = ()
+    webhook_secret: str = ""
+    events: tuple[Event, ...] = ("failed", "refused", "released", "rolled_back", "watch_stopped")
+
+
+@dataclass(frozen=True)
+class HooksConfig:
+    """Programs to call, by event; one that takes longer than ``limit_s`` seconds is stopped."""
+
+    started: str = ""
+    succeeded: str = ""
+    failed: str = ""
+    refused: str = ""
+    released: str = ""
+    rolled_back: str = ""
+    watch_stopped: str = ""
+    limit_s: float = 60
+
+
 @dataclass(frozen=True)
 class Config:
     """The whole of config.yaml, and the project's root."""
@@ -221,6 +248,8 @@ class Config:
     git: GitConfig = field(default_factory=GitConfig)
     dvc: DvcConfig = field(default_factory=DvcConfig)
     disk: DiskConfig = field(default_factory=DiskConfig)
+    notify: NotifyConfig = field(default_factory=NotifyConfig)
+    hooks: HooksConfig = field(default_factory=HooksConfig)
 
     @property
     def state(self) -> Path:
@@ -303,7 +332,10 @@ def _check(config: Config, name: str) -> None:
     if config.watch.interval_s < MIN_INTERVAL_S:
         said = f"watch.interval_s must be at least {MIN_INTERVAL_S:g} seconds, not {config.watch.interval_s:g}"
         raise SetupError(f"{name}: {said}", f"mend it in {name}")
-    for section in (config.deploy, config.serve, config.watch, config.disk, config.gate):
+    if config.notify.webhooks and not config.notify.webhook_secret.startswith("${"):
+        said = "notify.webhook_secret must be ${NAME} or ${file:PATH}: webhooks are signed, and no secret stands here"
+        raise SetupError(f"{name}: {said}", f"mend it in {name}")
+    for section in (config.deploy, config.serve, config.watch, config.disk, config.gate, config.hooks):
         for one in fields(section):
             value = getattr(section, one.name)
             if isinstance(value, (int, float)) and not 0 <= value < float("inf"):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from plantops import process
 from plantops.config import OWN_FILES
-from plantops.errors import SetupError, StepFailed
+from plantops.errors import PlantopsError, SetupError, StepFailed
 
 _LOG_S = 600
 
@@ -37,6 +37,17 @@ def state(root: Path) -> State:
         raise _why_not(root, commit)
     branch = _git(root, "symbolic-ref", "--short", "-q", "HEAD")
     return State(commit.out.strip(), branch.out.strip(), _diff(root))
+
+
+def own_revision() -> str:
+    """The commit of plantops itself in brackets, where it runs from a clone; empty where not, or git cannot say."""
+    clone = Path(__file__).parents[2]
+    if not (clone / ".git").exists():
+        return ""
+    try:
+        return f" ({state(clone).short})"
+    except PlantopsError:
+        return ""
 
 
 def versions(root: Path, pattern: str) -> set[str]:

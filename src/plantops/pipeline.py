@@ -9,7 +9,24 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from plantops import bring, code, deploy, detect, dvc, git, lock, plan, process, recover, scan, share, steps, store
+from plantops import (
+    bring,
+    code,
+    deploy,
+    detect,
+    dvc,
+    git,
+    lock,
+    news,
+    notify,
+    plan,
+    process,
+    recover,
+    scan,
+    share,
+    steps,
+    store,
+)  # fmt: skip
 from plantops.config import CODE, PIPELINE, Config
 from plantops.console import Console
 from plantops.detect import Change
@@ -40,7 +57,8 @@ def run(config: Config, options: steps.Options, console: Console, trigger: str =
     with lock.hold(config.state), Store(config.state) as state:
         tracker = Tracker(config.root, config.mlflow)
         backend = deploy.get(config)
-        _bury(state, tracker, console)
+        notify.remind(config, console)
+        _bury(config, state, tracker, console)
         where = preflight(config, options, backend)
         _catch_up(state, tracker, console)
         _agree(config, state, tracker, backend, console)
@@ -78,6 +96,7 @@ def _recorded(work: steps.Work) -> Outcome:
         work.console.log_to(log)
         for sentence in work.plan.sentences():
             work.console.say(f"  {sentence}")
+        notify.post(work.config, work.console, news.started(work.config, work.run, work.plan.sentences()))
         _walk(work)
         state, error = _success(work), ""
     except Refused as refused:
@@ -101,6 +120,7 @@ def _recorded(work: steps.Work) -> Outcome:
     finally:
         _close_record(work)
         _close(work, state, error)
+        _tell(work, state, error)
     release = work.release
     return Outcome(state, work.run, release.id if release else "", bool(release and release.sample_data), log)
 
@@ -117,6 +137,12 @@ def _close(work: steps.Work, state: str, error: str) -> None:
         raise (in_words(raised) or raised) from None
     finally:
         work.console.log_to(None)
+
+
+def _tell(work: steps.Work, state: str, error: str) -> None:
+    told = news.ended(work.config, work.run, state, work.release, work.verdict, error, work.backend.url)
+    if told:
+        notify.post(work.config, work.console, told)
 
 
 def _walk(work: steps.Work) -> None:
@@ -158,12 +184,13 @@ def _success(work: steps.Work) -> str:
     return store.RELEASED if work.trial else store.UNCHANGED
 
 
-def _bury(state: Store, tracker: Tracker, console: Console) -> None:
+def _bury(config: Config, state: Store, tracker: Tracker, console: Console) -> None:
     """End what dead runs left going, and say that they are dead."""
     dead = state.bury_dead()
     for one in dead:
         process.end(process.left_over(one.id))
         console.say(f"  run {one.id} died before its end; going on from what it finished", "yellow")
+        notify.post(config, console, news.died(config, one))
     last = state.last_run()
     if last and not dead and last.state in store.OWED:
         process.end(process.left_over(last.id))  # a second Ctrl-C can leave something behind

@@ -159,6 +159,25 @@ def detach(argv: Sequence[str], cwd: Path, log: Path, env: Mapping[str, str] | N
     return child.pid
 
 
+def limited(argv: Sequence[str], cwd: Path, log: Path, seconds: float, env: Mapping[str, str]) -> int:
+    """Run a program to its end, its output appended to ``log``; returns its status.
+
+    Raises StepFailed when it does not end within ``seconds``: it and all that it started are stopped then.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as out:  # a file: a pipe that a grandchild keeps open would have us wait for that
+        child = subprocess.Popen(
+            argv, cwd=cwd, env=environment(env), stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
+            start_new_session=True, text=True,
+        )  # fmt: skip
+    try:
+        return child.wait(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        raise StepFailed(f"`{shlex.join(argv)}` did not end within {seconds:g} s") from None
+    finally:
+        stop_group(child)
+
+
 def left_over(run: str) -> list[int]:
     """Processes that run ``run`` started and that outlived it (their environment names it). Linux only."""
     mark = f"{RUN_VARIABLE}={run}".encode()

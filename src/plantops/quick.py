@@ -11,6 +11,7 @@ from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from plantops.config import Config, find_root, load
 from plantops.console import Console
+from plantops.examples import EXAMPLES
 
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="Another file than config.yaml.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document, for machines.")]
@@ -34,11 +35,19 @@ def _light(options: list[Any]) -> list[Any]:
 
 
 class Command(TyperCommand):
-    """A command of such options."""
+    """A command of such options, whose help ends with examples."""
 
     def get_params(self, ctx: Any) -> list[Any]:
-        """Its options."""
+        """Its options and arguments."""
         return _light(super().get_params(ctx))
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """The examples, below the options."""
+        examples = EXAMPLES.get(ctx.command_path.partition(" ")[2], [])
+        if examples:
+            with formatter.section("Examples"):
+                for one in examples:
+                    formatter.write(f"{'':{formatter.current_indent}}{one}\n")
 
 
 class Group(TyperGroup):

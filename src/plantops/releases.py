@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from plantops import deploy, lock, process, recover
+from plantops import deploy, lock, news, notify, process, recover
 from plantops.config import Config
 from plantops.console import Console
 from plantops.deploy import daemon, ports, probe
@@ -86,6 +86,7 @@ def roll_back(config: Config, console: Console, name: str | None) -> Release:
         _settle(backend, store, console)
         with lock.hold(config.state, lock.VIEWS, patience=60):
             shelf.produce(target.id)
+        notify.post(config, console, news.rolled_back(config, target, current, backend.url))
     argv = [sys.executable, "-m", "plantops", "follow", "--config", str(config.file)]
     process.detach(argv, config.root, config.state / "logs" / "follow.log")
     return target

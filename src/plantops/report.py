@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from plantops import deploy, detect, gate, lock, pipeline, plan, recall, scan, steps, store, training
+from plantops import deploy, detect, gate, lock, news, notify, pipeline, plan, recall, scan, steps, store, training
 from plantops import dvc as dvc_files
 from plantops import releases as shelf
 from plantops.config import PIPELINE, Config
 from plantops.console import Console
-from plantops.errors import PlantopsError, SetupError
+from plantops.errors import PlantopsError, SetupError, StepFailed
 from plantops.shelf import Shelf
 from plantops.tracking import Tracker
 from plantops.watch import heartbeat
@@ -187,6 +187,28 @@ def releases(config: Config, console: Console, as_json: bool) -> None:
         console.say(
             (text + ", ".join(note for note in notes if note)).rstrip(), "green" if one.state == "in service" else ""
         )
+
+
+def notifications(config: Config, console: Console, test: bool, as_json: bool) -> None:
+    """Who is told of what; with ``test`` what each said to a message sent now. Raises StepFailed when one failed."""
+    if not test:
+        lines = notify.listed(config)
+        if as_json:
+            console.json(lines)
+        else:
+            console.say("\n".join(lines))
+        return
+    answers = dict(notify.test(config, news.trial(config)))
+    if not answers:
+        raise SetupError("nobody to tell: neither notify.targets nor notify.webhooks nor hooks", "edit config.yaml")
+    if as_json:
+        console.json({label: {"ok": one.ok, "said": one.said} for label, one in answers.items()})
+    else:
+        for label, one in answers.items():
+            mark = console.paint("ok   ", "green") if one.ok else console.paint("wrong", "red")
+            console.say(f"{mark}  {label}: {one.said}")
+    if failed := [label for label, one in answers.items() if not one.ok]:
+        raise StepFailed(f"not told: {', '.join(failed)}", "mend notify in config.yaml, or what it names")
 
 
 def findings(found: list[Finding], console: Console, as_json: bool) -> None:

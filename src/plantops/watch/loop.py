@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from plantops import checking, config, detect, lock, pipeline, recall, store
+from plantops import checking, config, detect, lock, news, notify, pipeline, recall, store
 from plantops.config import Config
 from plantops.console import Console
 from plantops.errors import Busy, PlantopsError, Refused, SetupError, StepFailed
@@ -94,6 +94,8 @@ class Watch:
         finally:
             events.close()
             self._note(heartbeat.stopped(self._beat))
+            why = "by SIGTERM" if calls.ended else "interrupted, or by an error that the terminal shows"
+            notify.post(self.config, self.console, news.watch_stopped(self.config, self._beat.since, why))
 
     def once(self) -> None:
         """One look, and at most one run. Raises what a run raises, and StepFailed when it was tried too often."""

@@ -1,0 +1,36 @@
+"""What the help of each command ends with."""
+
+from __future__ import annotations
+
+EXAMPLES = {
+    "init": ["plantops init my-plants", "plantops init .   # around the photos that are here"],
+    "run": ["plantops run", "plantops run --dry-run", 'plantops run --accept-anyway "field photos look right"'],
+    "check": ["plantops check", "plantops check --deep --exit-code || plantops run"],
+    "data": ["plantops data", "plantops data --json"],
+    "watch": ["plantops watch", "plantops watch --once   # for cron"],
+    "notify": ["plantops notify", "plantops notify --test"],
+    "service install": ["plantops service install", "systemctl --user status 'plantops*'"],
+    "service uninstall": ["plantops service uninstall"],
+    "service status": ["plantops service status"],
+    "status": ["plantops status", "plantops status --json | jq .in_service.id"],
+    "releases": ["plantops releases", "plantops releases --json | jq -r '.[0].id'"],
+    "gate": ["plantops gate", "plantops gate --against RELEASE --json"],
+    "show": ["plantops show", "plantops show RELEASE --json"],
+    "rollback": ["plantops rollback", "plantops rollback RELEASE   # plantops releases lists them"],
+    "gc": ["plantops gc --dry-run", "plantops gc --keep 10 --dvc"],
+    "backup": ["plantops backup", "plantops backup /other/disk/plants.tar"],
+    "restore": ["plantops restore /other/disk/plants.tar", "plantops restore --force plants.tar"],
+    "up": ["plantops up"],
+    "down": ["plantops down"],
+    "restart": ["plantops restart"],
+    "logs": ["plantops logs -f", "plantops logs mlflow"],
+    "doctor": ["plantops doctor", "plantops doctor --fix"],
+    "key": ["plantops key"],
+    "sample": ["plantops sample", "plantops sample --classes 4 --per-class 30 leaves"],
+    "predict": ["plantops predict leaf.jpg", "plantops predict photos/ --csv > answers.csv"],
+    "inbox": ["plantops inbox", "plantops inbox --list"],
+    "follow": ["plantops follow"],
+    "history": ["plantops history", "plantops history -n 5 --json"],
+    "diff": ["plantops diff RELEASE OTHER   # plantops releases lists them"],
+    "verify": ["plantops verify", "plantops verify --json"],
+}

@@ -1,0 +1,112 @@
+"""What happened, in a few words for people who are not looking: the numbers that matter, and where to look."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from plantops import judgement, store
+from plantops.config import Config
+from plantops.errors import redacted
+from plantops.gate import Verdict
+from plantops.notify import News
+from plantops.store import Release, now
+from plantops.tracking import reach
+
+_EVENTS = {
+    store.RELEASED: "released", store.ACCEPTED: "succeeded", store.UNCHANGED: "succeeded", store.REFUSED: "refused",
+    store.FAILED: "failed",
+}  # fmt: skip
+_LINES, _WIDTH = 6, 300
+
+
+def started(config: Config, run: str, why: list[str]) -> News:
+    """A run has begun."""
+    return News("started", run, config.project, f"{config.project}: run {run} started", _short(why), run)
+
+
+def ended(
+    config: Config, run: str, state: str, release: Release | None, verdict: Verdict | None, error: str, api: str
+) -> News | None:
+    """How a run ended, by its ``state`` in the store; None of an interrupted one: whoever did that knows."""
+    event = _EVENTS.get(state)
+    if event is None:
+        return None
+    name = release.id if release else ""
+    title = {
+        store.RELEASED: f"{name} is in service",
+        store.ACCEPTED: f"{name} accepted, not deployed",
+        store.UNCHANGED: f"nothing new, {name} stays in service",
+        store.REFUSED: "the gate did not accept the model",
+        store.FAILED: f"run {run} failed",
+    }[state]
+    lines = [*_judged(verdict, state), *_drawn(release), *error.splitlines()[: 0 if state == store.REFUSED else None]]
+    more = [] if state in (store.RELEASED, store.ACCEPTED, store.UNCHANGED) else [f"less {_log(config, run)}"]
+    links = {"api": f"{api}/docs"} if state == store.RELEASED else {}
+    if reach.is_server(config.mlflow.tracking_uri):
+        links["mlflow"] = redacted(config.mlflow.tracking_uri)
+    return News(
+        event, run, config.project, f"{config.project}: {title}", (*_short(lines or error.splitlines()), *more), run,
+        name, _numbers(verdict), links,
+    )  # fmt: skip
+
+
+def died(config: Config, run: store.Run) -> News:
+    """A run whose process ended without a word, found by the next."""
+    title = f"{config.project}: run {run.id} failed"
+    return News("failed", run.id, config.project, title, ("its process was killed, or the power went",), run.id)
+
+
+def rolled_back(config: Config, target: Release, left: Release | None, api: str) -> News:
+    """A person went back to an older release."""
+    at, title = now(), f"{config.project}: rolled back to {target.id}"
+    lines = (*([f"from {left.id}"] if left else []), *_drawn(target))
+    return News("rolled_back", at, config.project, title, lines, "", target.id, {}, {"api": f"{api}/docs"}, at)
+
+
+def watch_stopped(config: Config, since: str, why: str) -> News:
+    """`plantops watch` ends: new photos are not noticed any more."""
+    lines = (why, "new photos are not noticed until it is started again: plantops watch")
+    return News("watch_stopped", since, config.project, f"{config.project}: watch stopped", lines)
+
+
+def trial(config: Config) -> News:
+    """What `plantops notify --test` sends."""
+    title = f"{config.project}: a test"
+    return News("test", now(), config.project, title, ("plantops notify --test sent this; nothing happened",))
+
+
+def _judged(verdict: Verdict | None, state: str) -> list[str]:
+    if verdict is None:
+        return []
+    if state == store.REFUSED:
+        return [*verdict.reasons, judgement.summary(verdict)]
+    said = [judgement.summary(verdict)]
+    if verdict.overruled:
+        said.append(f"accepted anyway by {verdict.overruled.user}: {verdict.overruled.reason}")
+    return said
+
+
+def _numbers(verdict: Verdict | None) -> dict[str, float]:
+    """The scores, and how accuracy differs from the champion's on the photos that both are judged on."""
+    if verdict is None:
+        return {}
+    found = {one.rule: one.value for one in verdict.findings if one.rule in ("accuracy", "macro_f1")}
+    for one in verdict.findings:
+        if one.rule.startswith("accuracy against") and one.difference is not None:
+            found["accuracy_difference"] = one.difference
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _drawn(release: Release | None) -> list[str]:
+    return ["drawn sample data: it knows nothing about real plants"] if release and release.sample_data else []
+
+
+def _short(lines: list[str]) -> tuple[str, ...]:
+    stripped = [one.strip() for one in lines if one.strip()]
+    shown = [one if len(one) <= _WIDTH else f"{one[: _WIDTH - 1]}…" for one in stripped[:_LINES]]
+    left = len(stripped) - len(shown)
+    return (*shown, *([f"… and {left} more"] if left else []))
+
+
+def _log(config: Config, run: str) -> Path:
+    return (config.state / "logs" / f"{run}.log").relative_to(config.root)
