@@ -48,7 +48,7 @@ def test_every_command_has_examples_that_it_understands(tmp_path: Path, monkeypa
     assert set(EXAMPLES) == set(_leaves(typer.main.get_command(app)))
     for name, lines in EXAMPLES.items():
         for line in lines:
-            first = re.split(r"[|]{1,2}", line)[0]
+            first = re.split(r"[|>]", line)[0]
             program, *argv = shlex.split(first, comments=True)
             if program != "plantops":
                 continue
