@@ -97,7 +97,7 @@ def test_exporting_again_gives_the_same_bytes(trained: Path, tmp_path: Path, mon
     export.main()
     again = {p.relative_to(tmp_path / "p"): p.read_bytes() for p in Path(tmp_path, "p/models/candidate").rglob("*.*")}
     assert again == {path: (trained / path).read_bytes() for path in again}
-    assert len(again) == 4 + 16
+    assert len(again) == 5 + 16  # model, checkpoint, manifest, reference, golden answers; golden photos
 
 
 def test_the_graph_takes_any_number_of_photos(bundle: Bundle) -> None:
