@@ -31,7 +31,7 @@ def test_a_run_whose_reader_leaves_goes_on_to_its_end(project: Path) -> None:
     lines = log.read_text().splitlines()
     assert shown[0] == lines[0]
     assert "Running stage 'export_model':" in lines
-    for said in (f"{one} is in service", f"released: {one}", "go back:  plantops rollback"):
+    for said in (f"{one} is in service", f"released: {one}", "predict:  curl -X POST"):
         assert any(said in line for line in lines), said
     assert lines[-1].startswith("  log:")
 
