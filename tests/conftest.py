@@ -18,8 +18,10 @@ from xdist.scheduler import LoadScopeScheduling
 ROOT = Path(__file__).parents[1]
 PHOTOS = ROOT.parent / "shared" / "data" / "plantvillage"
 # Programs of this Python first, also where the test runner was started without the venv on the PATH.
-# Ctrl-C works in what the tests start, also where the runner itself was started with it ignored (as in the background).
+# Ctrl-C and SIGHUP work in what the tests start, also where the runner itself was started with them ignored (as in the
+# background, or by nohup).
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
 
