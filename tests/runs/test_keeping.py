@@ -38,7 +38,7 @@ def test_back_to_a_backup_of_the_middle_of_a_run(project: Path, tmp_path: Path) 
     plantops("down", cwd=project)
     plantops("restore", str(tmp_path / "kept.tar"), "--force", cwd=project)
     told = state(project)
-    assert (told["in_service"]["id"], told["last_run"]["state"]) == (one, "running")
+    assert (told["in_service"]["id"], told["last_run"]["state"]) == (one, "interrupted")
     assert two not in plantops("releases", cwd=project).stdout
     plantops("up", cwd=project)
     assert answering(project) == one
