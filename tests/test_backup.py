@@ -29,6 +29,8 @@ from plantops.errors import Busy, SetupError, StepFailed
 from plantops.shelf import Shelf
 from plantops.store import Release, Store, now
 
+pytestmark = pytest.mark.ci
+
 NAMES = ("1111111-a", "2222222-b")
 SECRET = "hunter2"
 CONTENTS = "plantops-backup.json"

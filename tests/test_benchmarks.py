@@ -9,6 +9,8 @@ import pytest
 
 from conftest import ROOT, sh
 
+pytestmark = pytest.mark.ci
+
 FOLDER = ROOT / "benchmarks"
 
 

@@ -18,6 +18,8 @@ from plantops.config import Config, FollowConfig, WatchConfig
 from plantops.errors import StepFailed
 from plantops.follow import Follower
 
+pytestmark = pytest.mark.ci
+
 OWN = "Release x\n\nPlantops-Run: 20260101-000000-abcd"
 
 

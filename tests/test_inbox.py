@@ -27,6 +27,8 @@ from plantops.inbox.server import Server
 from plantops.photo import DRAWN
 from plantops.serve.keeper import Keeper
 
+pytestmark = pytest.mark.ci
+
 RAW = Path("data/raw/PlantVillage")
 CLASS, OTHER = "Pepper,_bell___healthy", "Potato___Late_blight"
 

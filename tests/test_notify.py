@@ -29,6 +29,8 @@ from plantops.notify import letter, receivers, secrets
 from plantops.notify.hook import check
 from plantops.store import Release
 
+pytestmark = pytest.mark.ci
+
 NEWS = notify.News(
     "released", "20260301-120000-ab12", "leaves", "leaves: r-1 is in service", ("accuracy 0.912 (at least 0.70)",),
     "20260301-120000-ab12", "r-1", {"accuracy": 0.912}, {"api": "http://127.0.0.1:8000/docs"},

@@ -30,6 +30,8 @@ from plantops.store import Release, Store, now
 from plantops.tracking import Away, Tail, Tracker, Training, reach
 from plantops.tracking.record import safe_names
 
+pytestmark = pytest.mark.ci
+
 PARAMS = {"seed": 1, "model.backbone": "resnet10t", "model.pretrained": False}
 METRICS = {"accuracy": 0.5, "recall.Pepper,_bell___healthy": 0.25}
 EPOCHS = [(0.9, 1.1), (0.7, 0.8), (0.6, 0.75)]

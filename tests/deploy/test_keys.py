@@ -17,6 +17,8 @@ from plantops.config import ApiConfig, DeployConfig, ServeConfig
 from plantops.deploy.local import Local
 from plantops.keys import hash_of, new_key
 
+pytestmark = pytest.mark.ci
+
 KEY = new_key()
 ASKS = ApiConfig(keys=(hash_of(KEY),), hosts=("leaf.example.org",), cors=("https://site.example.org",))
 BODY = form(("file", "leaf.jpg", photo(1)))

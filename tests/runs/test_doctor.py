@@ -20,6 +20,8 @@ from plantops.store import Release, Store, now
 from runs.barred import bar
 from runs.cheap import CLASSES, RAW, edit, leaves, url
 
+pytestmark = pytest.mark.ci
+
 RELEASE = "abc1234-0123456789ab"
 Found = dict[str, list[dict[str, str]]]
 

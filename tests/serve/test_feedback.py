@@ -13,6 +13,8 @@ from bundle_factory import CLASSES, photo
 from plantops import kept
 from serve.looking import EVERYTHING_UNSURE, looking_release
 
+pytestmark = pytest.mark.ci
+
 
 def say(port: int, body: Any) -> Answer:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()

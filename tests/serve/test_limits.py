@@ -18,6 +18,8 @@ from PIL import Image
 from api_client import BOUNDARY, HOST, KIND, Answer, form, get, post, predict, read, request, until
 from bundle_factory import photo
 
+pytestmark = pytest.mark.ci
+
 Start = Callable[..., "object"]
 
 

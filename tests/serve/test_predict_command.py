@@ -22,6 +22,8 @@ from conftest import plantops
 from plantops.ahead import ahead
 from plantops.store import Release, Store
 
+pytestmark = pytest.mark.ci
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
