@@ -23,6 +23,8 @@ from plantops.deploy.local import Local
 from plantops.deploy.protocol import Backend
 from plantops.errors import SetupError, StepFailed
 
+pytestmark = pytest.mark.ci
+
 
 def serve(local: Local, release: Path) -> None:
     local.switch(local.start(release))

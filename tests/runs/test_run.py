@@ -19,6 +19,8 @@ from conftest import plantops, sh
 from plantops import lock
 from runs.cheap import CLASSES, RAW, aliases, answering, commit, edit, get, leaves, state, url
 
+pytestmark = pytest.mark.ci
+
 
 @pytest.mark.ci
 def test_a_day_in_the_life(project: Path) -> None:

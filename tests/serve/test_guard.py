@@ -20,6 +20,8 @@ from plantops.serve.access import AccessLog
 from plantops.serve.guard import host_allowed, origin_allowed
 from serve.by_hand import Running, start
 
+pytestmark = pytest.mark.ci
+
 KEY, OTHER = new_key(), new_key()
 SITE = "https://site.example.org"
 BODY = form(("file", "leaf.jpg", photo(1)))

@@ -16,6 +16,8 @@ from PIL import Image, ImageOps
 from api_client import BOUNDARY, HOST, KIND, Answer, form, get, post, predict, probabilities, request
 from bundle_factory import photo
 
+pytestmark = pytest.mark.ci
+
 SVG = b"<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'><rect width='9' height='9'/></svg>"
 HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(200)
 

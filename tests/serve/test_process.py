@@ -10,9 +10,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from api_client import HOST, KIND, form, get, refused, until
 from bundle_factory import photo
 from plantops.serve.settings import Settings, cores
+
+pytestmark = pytest.mark.ci
 
 
 def test_sigterm_finishes_an_upload_and_frees_the_port(worker: Any, release: Path) -> None:
