@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from api_client import until
 from conftest import plantops, sh
 from plantops import steps
 from runs.cheap import CLASSES, RAW, aliases, commit, edit, leaves
@@ -108,6 +109,7 @@ def moved_by_hand(project: Path, old: str, new: str) -> None:
     (service, *_) = told(project, "show", old)["services"]
     assert service["reason"].startswith("rollback by ")
     assert service["replaced"] == new
+    until(lambda: not verified(project), what="MLflow's alias, moved by a process of its own")
     model = project / "models/releases" / old / "model.onnx"
     model.write_bytes(model.read_bytes() + b"\0")
     assert set(verified(project)) == {"bundle", "production"}
