@@ -11,7 +11,7 @@ import pytest
 from conftest import ROOT
 
 SOURCE = ROOT / "src" / "plantops"
-BASE = {"errors", "preprocess", "dirhash", "keys"}
+BASE = {"errors", "preprocess", "dirhash", "keys", "shipped"}
 GROUND = {*BASE, "whole", "photo", "console", "process", "bundle", "kept", "ahead", "artifacts", "daemon"}
 FLOORS = [
     BASE,
@@ -21,7 +21,7 @@ FLOORS = [
     {"code", "recall", "written"},
     {"remote", "branch"},
     {"dvc", "dvclocks", "cache", "git", "tracking", "deploy", "sample", "service", "detect", "gate", "notify"},
-    {"lineage", "plan", "recover", "scan", "judgement", "views", "project", "share", "follow", "roundtrip"},
+    {"effort", "lineage", "plan", "recover", "scan", "judgement", "views", "project", "share", "follow", "roundtrip"},
     {"training", "bring", "client", "look"},
     {"steps", "news"},
     {"backup", "inbox", "pipeline", "predicting", "releases", "tidy", "doctor"},

@@ -17,6 +17,8 @@ EVALUATION = Path("metrics/evaluation.json")
 PREDICTIONS = Path("models/evaluation/predictions.parquet")
 REPORTS = Path("reports")
 FIELD = Path("data/field")
+RELEASE_FILE, SPLIT_FILE = "release.json", "split.csv"  # in a release: where it comes from; the index, as it was
+LEARNED = "learned.csv"  # beside a checkpoint that went on from a release: what it had learned from before
 _REMEDY = "dvc checkout, or plantops run --force"
 
 
@@ -27,6 +29,24 @@ def rows(path: Path) -> list[dict[str, str]]:
             return list(csv.DictReader(file))
     except FileNotFoundError:
         raise StepFailed(f"{path} is missing", _REMEDY) from None
+
+
+def release_name(folder: Path) -> str:
+    """The id of the release in a folder. Raises StepFailed."""
+    return str(values(folder / RELEASE_FILE).get("release", ""))
+
+
+def learned(release: Path) -> dict[str, str]:
+    """md5: ``train`` or ``val``, for all that a release learned from or was tuned on, or those that it went on from.
+
+    Raises StepFailed when its split list is away.
+    """
+    file = release / LEARNED
+    found = {row["md5"]: row["split"] for row in rows(file)} if file.is_file() else {}
+    for row in rows(release / SPLIT_FILE):
+        if row["split"] == "train" or (row["split"] == "val" and row["md5"] not in found):
+            found[row["md5"]] = row["split"]
+    return found
 
 
 def predictions(path: Path, split: str = "test") -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from plantops import ledger, recall, verify
+from plantops import effort, ledger, recall, verify
 from plantops.config import Config
 from plantops.console import Console
 from plantops.errors import SetupError, StepFailed
@@ -13,7 +13,8 @@ from plantops.store import Release, Store
 
 _COLOURS = {verify.OK: "green", verify.DIFFERS: "red", verify.UNKNOWN: "yellow"}
 _MAIN = {
-    "field_accuracy": "in the field", "accuracy": "accuracy", "macro_f1": "macro-F1", "ece": "calibration gap",
+    "field_accuracy": "in the field", "accuracy": "accuracy", "macro_f1": "macro-F1", "accuracy_spread": "accuracy ±",
+    "macro_f1_spread": "macro-F1 ±", "ece": "calibration gap",
     "accuracy_when_sure": "right when sure", "coverage": "sure of", "background_accuracy": "by background",
 }  # fmt: skip
 
@@ -103,6 +104,8 @@ def _release(facts: dict[str, Any], console: Console) -> None:
     dirty = " and uncommitted changes" if facts["uncommitted"] else ""
     _line(console, "commit", f"{(facts['commit'] or 'unknown')[:12]} on {facts['branch']}{dirty}")
     _line(console, "data", f"{sum(facts['classes'].values())} photos of {len(facts['classes'])} classes")
+    if took := effort.sentence(facts["training"]):
+        _line(console, "training", took)
     for key, title in _MAIN.items():
         if key in facts["metrics"]:
             _line(console, title, f"{facts['metrics'][key]:.3f}")

@@ -5,6 +5,7 @@
 ``model.ckpt``       the Lightning checkpoint it came from (not needed for serving)
 ``manifest.json``    classes, preprocessing, temperature, thresholds, digests
 ``reference.npz``    optional: what the photos it learned from look like to it (``mean``, ``whiten``)
+``learned.csv``      optional: photos (md5, split) that the network had learned from before its last training began
 ``golden.json``      for each file in ``golden/``: the checkpoint's probabilities
 
 The digest covers what serving computes with, and nothing else: two bundles with one digest answer alike.
@@ -47,8 +48,9 @@ class Manifest:
     ``temperature`` divides the logits before the softmax. ``thresholds``: ``unsure``, the confidence under which the
     model abstains; ``unlike``, the squared distance by ``reference.npz`` (whose sha256 is ``reference``) above which a
     photo looks like nothing it learned from. Each may be absent.
-    ``model`` (backbone, parameters, sha256 of the ONNX file), ``data`` (digest, photos, counts per class) and
-    ``metrics`` (accuracy, macro_f1, ...) describe; they do not change an answer.
+    ``model`` (backbone, parameters, sha256 of the ONNX file; ``started_from``: the release that its training went on
+    from, where there is one), ``data`` (digest, photos, counts per class) and ``metrics`` (accuracy, macro_f1, ...)
+    describe; they do not change an answer.
     """
 
     classes: tuple[str, ...]

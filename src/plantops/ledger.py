@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from plantops import artifacts, detect, releases
+from plantops.artifacts import SPLIT_FILE
 from plantops.bundle import MANIFEST
 from plantops.config import PARAMS, Config
 from plantops.deploy import image
 from plantops.errors import SetupError
-from plantops.shelf import REPORTS, SPLIT_FILE, Shelf
+from plantops.shelf import REPORTS, Shelf
 from plantops.store import Release, Run, Served, StepRow, Store
 
 
@@ -62,6 +63,7 @@ def release(config: Config, store: Store, found: Release) -> dict[str, Any]:
         "classes": _per_class(folder),
         "params": inputs.get(PARAMS, {}),
         "metrics": manifest.get("metrics", {}),
+        "training": facts.get("training") or {},
         "verdict": facts.get("verdict"),
         "image_tag": image.tag(config, found.id) if listed.image else None,
         "services": services,

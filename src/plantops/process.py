@@ -18,6 +18,7 @@ from typing import NoReturn
 from plantops.errors import StepFailed
 
 RUN_VARIABLE = "PLANTOPS_RUN"
+CHAMPION_VARIABLE = "PLANTOPS_CHAMPION"  # the folder of the release in service, resolved once in a run
 _TAIL = 30
 _PATIENCE = 4.0
 

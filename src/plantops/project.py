@@ -8,8 +8,8 @@ from pathlib import Path
 from plantops import branch, code, dvc, process
 from plantops.config import CODE, FILE, LOCK, PARAMS, PIPELINE
 from plantops.errors import SetupError
+from plantops.shipped import template
 
-_PACKAGE = Path(__file__).parent
 _TEMPLATES = (FILE, PARAMS, PIPELINE, ".gitignore", ".dvcignore", ".dockerignore")
 _DOCKER = "docker"
 # Made on the spot, beside the templates.
@@ -50,21 +50,15 @@ def _copy(name: str, folder: Path) -> bool:
     if target.exists():
         return False
     target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(_template(name), target)
+    shutil.copyfile(template(name), target)
     return True
 
 
 def _docker_files() -> list[str]:
     """The files of the Docker stack, relative to the project's root."""
-    base = _template(_DOCKER)
+    base = template(_DOCKER)
     inside = [one.relative_to(base) for one in sorted(base.rglob("*")) if one.is_file()]
     return [f"{_DOCKER}/{one}" for one in inside if one.parts[0] not in _OWN]
-
-
-def _template(name: str) -> Path:
-    """In the wheel the templates lie in the package; in a clone they are the files at its root."""
-    packed = _PACKAGE / "templates" / name.lstrip(".")
-    return packed if packed.exists() else _PACKAGE.parents[1] / name
 
 
 def _git_init(folder: Path) -> bool:

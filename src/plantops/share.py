@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from plantops import branch, detect, dvc, remote, written
+from plantops.artifacts import RELEASE_FILE
 from plantops.config import CODE, LOCK, PIPELINE, Config
 from plantops.console import Console
 from plantops.errors import PlantopsError, StepFailed
-from plantops.shelf import RELEASE_FILE, Shelf
+from plantops.shelf import Shelf
 from plantops.store import RELEASED, UNCHANGED, Run, Store
 
 _VIEW = "shared"

@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from plantops import whole
+from plantops.artifacts import RELEASE_FILE, SPLIT_FILE
 from plantops.bundle import BadBundle, Bundle
 from plantops.errors import StepFailed
 
-RELEASE_FILE, LINEAGE_FILE, VERDICT_FILE, SPLIT_FILE = "release.json", "lineage.json", "verdict.json", "split.csv"
+LINEAGE_FILE, VERDICT_FILE = "lineage.json", "verdict.json"
 REPORTS = "reports"
 _KEPT_REFUSED = 5
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2

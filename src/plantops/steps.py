@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from plantops import artifacts, code, deploy, detect, dvc, gate, git, judgement, lineage, lock, plan, training
+from plantops import artifacts, code, deploy, detect, dvc, effort, gate, git, judgement, lineage, lock, plan, training
 from plantops.bundle import BadBundle, Bundle
 from plantops.config import LOCK, Config
 from plantops.console import Console
@@ -58,6 +58,7 @@ class Work:
     seen: Look | None = None
     ran: training.Ran = field(default_factory=training.Ran)
     mlflow_run: str | None = None
+    took: dict[str, Any] = field(default_factory=dict)
     verdict: gate.Verdict | None = None
     wandered: dict[str, str] = field(default_factory=dict)
     release: Release | None = None
@@ -131,7 +132,11 @@ def look_at_photos(work: Work) -> str:
 def reproduce(work: Work) -> str:
     """``dvc repro``: prepare_data, train, evaluate, export_model, as far as they are stale."""
     try:
-        work.ran = training.reproduce(work.config, work.console, work.tracker, work.run, work.options.force)
+        current = work.store.in_service()
+        champion = work.shelf.release(current.id) if current else None
+        work.ran = training.reproduce(
+            work.config, work.console, work.tracker, work.run, work.options.force, champion
+        )  # fmt: skip
     finally:
         now = dvc.inputs(work.config.root)
         work.left_behind = plan.left_behind(work.plan.inputs, now, lineage.was_read(work.config.root, now))
@@ -153,8 +158,11 @@ def _look_for_leaks(work: Work) -> None:
 
 def record(work: Work) -> str:
     """One MLflow run for the training behind this candidate."""
-    work.mlflow_run = training.record(work.config, work.tracker, work.run, work.ran, work.bundle(), work.git)
-    return f"MLflow run {work.mlflow_run[:8]}" if work.mlflow_run else "MLflow is away: kept to be logged later"
+    bundle, networks = work.bundle(), int(dvc.params(work.config.root, "evaluate").get("repeats", 1))
+    work.took = effort.record(work.shelf, bundle.manifest, work.ran.train_seconds, networks)
+    work.mlflow_run = training.record(work.config, work.tracker, work.run, work.ran, bundle, work.git, work.took)
+    logged = f"MLflow run {work.mlflow_run[:8]}" if work.mlflow_run else "MLflow is away: kept to be logged later"
+    return "; ".join(filter(None, (effort.sentence(work.took), logged)))
 
 
 def judge(work: Work) -> str:
@@ -320,6 +328,7 @@ def _facts(work: Work, name: str, bundle: Bundle, version: int | None) -> dict[s
         "fingerprint": detect.fingerprint(work.left_behind),
         "mlflow": {"run": work.mlflow_run, "version": version, "model": work.config.mlflow.model_name},
         "serving_code": serving(work.config),
+        "training": work.took,
         "verdict": work.verdict.to_dict() if work.verdict else None,
     }
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -28,11 +29,24 @@ _DVC_CHATTER = re.compile(
 
 @dataclass
 class Ran:
-    """What `dvc repro` did: the stages that ran, those restored from DVC's run cache, and the training's MLflow run."""
+    """What `dvc repro` did: the stages that ran, those restored from DVC's run cache, and the training's MLflow run.
+
+    ``train_seconds``: what the stage train took, where it ran.
+    """
 
     stages: list[str] = field(default_factory=list)
     cached: list[str] = field(default_factory=list)
     mlflow_run: str | None = None
+    train_seconds: float | None = None
+    _began: float = 0.0
+
+    def starts(self, stage: str) -> None:
+        """A stage begins, so the one before it is done."""
+        now = time.monotonic()
+        if self.stages and self.stages[-1] == "train":
+            self.train_seconds = now - self._began
+        self.stages.append(stage)
+        self._began = now
 
     def sentence(self) -> str:
         """In words."""
@@ -52,8 +66,10 @@ def check_params(root: Path) -> None:
         raise SetupError(f"the stages cannot start:\n{answer.err.strip()}", "scripts/setup, or install plantops anew")
 
 
-def reproduce(config: Config, console: Console, tracker: Tracker, run: str, force: bool) -> Ran:
+def reproduce(config: Config, console: Console, tracker: Tracker, run: str, force: bool, champion: Path | None) -> Ran:
     """Run the stale stages (all with ``force``). Raises StepFailed naming the stage that failed.
+
+    ``champion``: the folder of the release in service, for a training that goes on from it. DVC does not know of it.
 
     DVC hashes what a stage read after the stage has run (treeverse/dvc#11058). Photos that came meanwhile are the
     next change (see ``lineage``); where what was read moved, its stage is repeated. So nothing is recorded as
@@ -62,13 +78,14 @@ def reproduce(config: Config, console: Console, tracker: Tracker, run: str, forc
     code.write(config.root, dvc.pipeline(config.root))
     if any(path == artifacts.FIELD.as_posix() for _, path in detect.plain_deps(dvc.pipeline(config.root))):
         (config.root / artifacts.FIELD).mkdir(parents=True, exist_ok=True)  # empty, but DVC must find it
+    env = {process.RUN_VARIABLE: run, process.CHAMPION_VARIABLE: str(champion or "")}
     ran = Ran()
     with _following(config, console, tracker, run, ran) as on_line:
         lineage.mend(config.root)  # of a run that was killed before it did
         moved = ""
         for _ in range(1 + _RACED_AT_MOST):
             read = dvc.inputs(config.root)
-            done = _repro(config.root, on_line, {process.RUN_VARIABLE: run}, force, moved)
+            done = _repro(config.root, on_line, env, force, moved)
             moved, force = (_raced(config.root, read, ran.stages), False) if done else ("", force)
             if done and not moved:
                 return ran
@@ -93,10 +110,13 @@ def _repro(root: Path, on_line: Callable[[str], None], env: dict[str, str], forc
     return True
 
 
-def record(config: Config, tracker: Tracker, run: str, ran: Ran, bundle: Bundle, state: git.State) -> str | None:
+def record(
+    config: Config, tracker: Tracker, run: str, ran: Ran, bundle: Bundle, state: git.State, took: dict[str, Any]
+) -> str | None:
     """Log the training behind the candidate; returns its MLflow run, or None when it waits in the spool.
 
-    A stage that came from DVC's cache finds its run again; one from a colleague's lock gets a ``restored`` run.
+    ``took``: what it took (see ``effort``). A stage that came from DVC's cache finds its run again; one from a
+    colleague's lock gets a ``restored`` run.
     """
     root = config.root
     entry = dvc.lock_entry(root, "train")
@@ -133,6 +153,7 @@ def record(config: Config, tracker: Tracker, run: str, ran: Ran, bundle: Bundle,
                 "git.branch": state.branch,
                 "git.dirty": str(bool(state.diff)).lower(),
                 "dvc.lock": hashlib.md5((root / LOCK).read_bytes(), usedforsecurity=False).hexdigest(),
+                **{f"plantops.training.{key}": str(value) for key, value in took.items() if value is not None},
             },
         ),
         ran.mlflow_run,
@@ -155,7 +176,7 @@ def _following(config: Config, console: Console, tracker: Tracker, run: str, ran
         if running := re.match(r"Running stage '([^']+)'", line):
             console.say(f"    {running[1]}", "grey")
             live.train_done()
-            ran.stages.append(running[1])
+            ran.starts(running[1])
             if running[1] == "train":
                 live.begin()
         elif cached := re.match(r"Stage '([^']+)' is cached", line):

@@ -34,6 +34,7 @@ from containers.images import (
 )
 from deploy.load import MODELS, TOLERANCE
 from plantops import code, kept
+from plantops.artifacts import RELEASE_FILE
 from plantops.bundle import GOLDEN, GOLDEN_TOLERANCE, Bundle
 from plantops.config import Config
 from plantops.deploy import image, probe
@@ -41,7 +42,6 @@ from plantops.deploy.address import Address
 from plantops.deploy.compose.stack import Stack
 from plantops.errors import SetupError, StepFailed
 from plantops.serve import predictor
-from plantops.shelf import RELEASE_FILE
 
 if TYPE_CHECKING:
     from docker import DockerClient

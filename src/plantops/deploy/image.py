@@ -23,11 +23,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from plantops import code
+from plantops.artifacts import RELEASE_FILE
 from plantops.bundle import GOLDEN, MANIFEST, MODEL, REFERENCE, BadBundle, Bundle
 from plantops.config import Config
 from plantops.deploy.sdk import speaking
 from plantops.errors import SetupError, StepFailed
-from plantops.shelf import RELEASE_FILE, release_of
+from plantops.shelf import release_of
 
 if TYPE_CHECKING:
     from docker import DockerClient

@@ -63,7 +63,19 @@ def _heard(config: Config, shelf: Shelf, bundle: Bundle, rival: Release | None, 
             more.append(Finding("against the release in service", NOT_JUDGED, said))
     folder = shelf.release(champion.release) if champion and champion.answers else None
     known = facts(config, bundle, folder)
-    return _with(gate.judge(answers, bundle.manifest.sample_data, champion, config.gate, known), *more)
+    heard = gate.judge(answers, bundle.manifest.sample_data, champion, config.gate, known)
+    return _with(heard, *more, *_chance(config))
+
+
+def _chance(config: Config) -> list[Finding]:
+    """How far scores differ by the seed alone, where ``evaluate.repeats`` had it measured: told, and judges nothing."""
+    told = artifacts.values(config.root / artifacts.EVALUATION).get("repeats")
+    if not told:
+        return []
+    between = [f"{name} from {told[key]['low']:.3f} to {told[key]['high']:.3f} (± {told[key]['std']:.3f})"
+               for key, name in (("accuracy", "accuracy"), ("macro_f1", "macro-F1"))]  # fmt: skip
+    said = f"{len(told['seeds'])} trainings that differ by their seed reach {' and '.join(between)} on the test photos"
+    return [Finding("spread over seeds", NOT_JUDGED, said)]
 
 
 def _with(heard: Verdict, *more: Finding) -> Verdict:

@@ -9,12 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from plantops import artifacts, dvc, gate, process
+from plantops.artifacts import SPLIT_FILE
 from plantops.bundle import Bundle
 from plantops.config import Config
-from plantops.shelf import SPLIT_FILE, Shelf
+from plantops.shelf import Shelf
 from plantops.store import Release, Store
 
-_LEARNED = ("train", "val")
 _RENAMED = 0.9  # share of a class's photos that lie in one new class, for it to be the same by another name
 
 
@@ -32,7 +32,7 @@ def champion(
     then, now = artifacts.rows(folder / SPLIT_FILE), artifacts.rows(config.root / artifacts.INDEX)
     ours, theirs = bundle.manifest.classes, Bundle.load(folder).manifest.classes
     names = {name: name for name in theirs if name in ours} | renamed(then, now, theirs, ours)
-    unfair = _learned(then, now)
+    unfair = _learned(artifacts.learned(folder), now)
     fair = {one.photo for one in answers if one.photo not in unfair and one.actual in names.values()}
     if not fair:
         return gate.Champion(current.id, current.sample_data, ())
@@ -62,11 +62,10 @@ def renamed(
     return {old: new for old, new in found.items() if new not in several}
 
 
-def _learned(then: Iterable[Mapping[str, str]], now: list[dict[str, str]]) -> set[str]:
-    """The md5 of all photos that a release learned from, and of others of the same leaf."""
-    learned = {row["md5"] for row in then if row["split"] in _LEARNED}
+def _learned(learned: Mapping[str, str], now: list[dict[str, str]]) -> set[str]:
+    """The md5 of all photos that a release ``learned`` from, and of others of the same leaf."""
     kin = {row["group"] for row in now if row["md5"] in learned}
-    return learned | {row["md5"] for row in now if row["group"] in kin}
+    return learned.keys() | {row["md5"] for row in now if row["group"] in kin}
 
 
 def wandered(config: Config, store: Store, shelf: Shelf) -> dict[str, str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from plantops import artifacts, dvc, scan
+from plantops.artifacts import SPLIT_FILE
 from plantops.config import Config
 from plantops.console import Console
 from plantops.errors import StepFailed
@@ -16,7 +17,7 @@ from plantops.look.findings import NOTE, STOP, WARN, Finding
 from plantops.look.photos import Album, Photo
 from plantops.look.since import ClassRow
 from plantops.look.suspects import Suspects
-from plantops.shelf import SPLIT_FILE, Shelf
+from plantops.shelf import Shelf
 from plantops.store import Store
 
 

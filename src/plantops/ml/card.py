@@ -34,7 +34,7 @@ def _lines(metrics: Mapping[str, Any], info: Info, prepared: Prepared) -> Iterat
     yield from _scores(metrics)
     yield from ("", "## What to know", "")
     yield from (f"- {_safe(one)}" for one in metrics["remarks"] or ["Nothing beyond the numbers."])
-    yield "- Not measured: the spread over seeds; crops that it never saw."
+    yield f"- Not measured: {'' if metrics.get('repeats') else 'the spread over seeds; '}crops that it never saw."
     yield from (
         "",
         "## Classes",
@@ -63,6 +63,10 @@ def _scores(metrics: Mapping[str, Any]) -> Iterator[str]:
     for key, title in (("macro_f1", "macro-F1"), ("balanced_accuracy", "balanced accuracy"),
                        ("ece", "calibration error (ECE)"), ("brier", "Brier score")):  # fmt: skip
         yield f"| {title} | {metrics[key]:.3f} | |"
+    if told := metrics.get("repeats"):
+        for key, title in (("accuracy", "accuracy"), ("macro_f1", "macro-F1")):
+            around = f"{told[key]['mean']:.3f} ± {told[key]['std']:.3f}"
+            yield f"| {title} over {len(told['seeds'])} seeds, ± one standard deviation | {around} | |"
     if health:
         yield _row(f"diseased leaves found, of {health['diseased']:,}", health, "diseased_found")
         yield _row(f"healthy leaves let be, of {health['healthy']:,}", health, "healthy_spared")

@@ -19,10 +19,10 @@ COLUMNS = (
 
 
 class EpochLog(lightning.Callback):  # type: ignore[misc]
-    """Writes ``path`` row by row, and reports progress within the epoch. Open it with ``with``."""
+    """Writes ``path`` row by row, and reports progress within the epoch, after ``title``. Open it with ``with``."""
 
-    def __init__(self, path: Path, epochs: int) -> None:
-        self.path, self.epochs = path, epochs
+    def __init__(self, path: Path, epochs: int, title: str = "") -> None:
+        self.path, self.epochs, self.title = path, epochs, title
         self.rows: list[dict[str, Any]] = []
         self._file: TextIO | None = None
         self._last = 0.0
@@ -61,7 +61,7 @@ class EpochLog(lightning.Callback):  # type: ignore[misc]
         self._file.flush()
 
     def _name(self, trainer: Any) -> str:
-        return f"epoch {trainer.current_epoch + 1}/{self.epochs}"
+        return f"{self.title}epoch {trainer.current_epoch + 1}/{self.epochs}"
 
     def _note(self) -> str:
         row = self.rows[-1]

@@ -25,24 +25,31 @@ from plantops.ml import (
     report,
     scores,
     shortcut,
+    spread,
     stage,
+    start,
 )
 from plantops.ml.examine import AS_IT_IS, STRANGE, Asked, Examiner
 from plantops.ml.field import Field
 from plantops.ml.files import fresh_folder, open_csv, write_json
 from plantops.ml.model import Model
-from plantops.ml.params import Evaluate, load
+from plantops.ml.params import Evaluate, Params, load
+from plantops.ml.predictions import Answers
 from plantops.ml.prepared import Photo, Prepared
 
 
 @dataclass(frozen=True)
 class Answered:
-    """What was asked: test photos, photos for validation and from the field where there are any, and probes."""
+    """What was asked: test photos, photos for validation and from the field where there are any, and probes.
+
+    ``repeats``: seed: what further trainings say of the test photos.
+    """
 
     test: Asked
     val: Asked | None
     field: Asked | None
     probes: Mapping[str, Asked]
+    repeats: Mapping[int, Answers]
 
     def judged(self) -> list[Asked]:
         """What ``predictions.parquet`` lists."""
@@ -51,16 +58,16 @@ class Answered:
 
 def main() -> None:
     """Read data/prepared, data/field and models/checkpoint; write models/evaluation, metrics, plots and reports."""
-    wanted, prepared, model = load().evaluate, Prepared.load(), Model.load()
+    params, prepared, model = load(), start.held_out(), Model.load()
     if not prepared.of("test"):
         raise StepFailed(
             "there are no photos to test on: every class has a single group of photos, or split.test is 0",
             "look at split.group_by and split.test in params.yaml, or add photos of other leaves",
         )
     asker = examine.examiner(prepared, model)
-    outside = field.read(model.info.preprocessing, model.info.classes, {photo.md5 for photo in prepared.photos})
-    answered = _ask(asker, prepared, outside)
-    metrics = _metrics(asker, wanted, prepared, answered, outside)
+    outside = field.read(model.info.preprocessing, model.info.classes, {photo.md5 for photo in Prepared.load().photos})
+    answered = _ask(asker, prepared, outside, params)
+    metrics = _metrics(asker, params, prepared, answered, outside)
     _write(asker, answered, metrics)
     report.write(
         files.REPORT, metrics, model.info, answered.test, answered.field, len(answered.probes[AS_IT_IS].photos)
@@ -71,7 +78,7 @@ def main() -> None:
         print(sentence)
 
 
-def _ask(asker: Examiner, prepared: Prepared, outside: Field | None) -> Answered:
+def _ask(asker: Examiner, prepared: Prepared, outside: Field | None, params: Params) -> Answered:
     def ask(split: str) -> Asked | None:
         photos = prepared.of(split)
         return asker.ask(photos, examine.pixels(prepared, photos)) if photos else None
@@ -79,18 +86,20 @@ def _ask(asker: Examiner, prepared: Prepared, outside: Field | None) -> Answered
     test = ask("test")
     assert test, "main looks for test photos"
     abroad = asker.ask(outside.photos, outside.pixels) if outside and outside.photos else None
-    return Answered(test, ask("val"), abroad, examine.probe(asker, test))
+    return Answered(test, ask("val"), abroad, examine.probe(asker, test), spread.ask(params, test))
 
 
 def _metrics(
-    asker: Examiner, wanted: Evaluate, prepared: Prepared, answered: Answered, outside: Field | None
+    asker: Examiner, params: Params, prepared: Prepared, answered: Answered, outside: Field | None
 ) -> dict[str, Any]:
     """All numbers, flat ones first, and remarks on them."""
-    classes, test = asker.model.info.classes, answered.test
+    classes, test, wanted = asker.model.info.classes, answered.test, params.evaluate
     matrix = scores.confusion(test.actual, test.predicted, len(classes))
     unsure, unlike = _thresholds(wanted, answered.val)
     found = {
         **measure.quality(test.probabilities, test.actual, classes),
+        **spread.told(params.seed, test, answered.repeats),
+        **_went_on(asker.model, prepared),
         "ece_before": _ece_before(test),
         "temperature": asker.model.temperature,
         "fitted": asker.fitted,
@@ -111,6 +120,13 @@ def _metrics(
     }
     values: dict[str, Any] = measure.rounded({key: value for key, value in found.items() if value is not None})
     return {**values, "remarks": remarks.of(values)}
+
+
+def _went_on(model: Model, prepared: Prepared) -> dict[str, Any]:
+    """The release that the training went on from, and how many held-out photos it had learned from, where it did."""
+    if not model.info.started_from:
+        return {}
+    return {"started_from": model.info.started_from, "left_out": prepared.meta.count - len(prepared.photos)}
 
 
 def _thresholds(wanted: Evaluate, val: Asked | None) -> tuple[float | None, float | None]:
@@ -181,7 +197,8 @@ def _write(asker: Examiner, answered: Answered, metrics: dict[str, Any]) -> None
     if asker.known is not None and "unlike" in metrics:
         asker.known.write(files.REFERENCE)
     predictions.write(files.PREDICTIONS, classes, [one.answers() for one in answered.judged()])
-    predictions.write(files.PROBED, classes, [one.answers(name) for name, one in answered.probes.items()])
+    probed = [one.answers(name) for name, one in answered.probes.items()]
+    predictions.write(files.PROBED, classes, [*probed, *answered.repeats.values()])
     _write_confusion(files.CONFUSION, test.photos, [classes[number] for number in test.predicted])
     matrix = scores.confusion(test.actual, test.predicted, len(classes))
     pictures.draw_confusion(files.CONFUSION_PICTURE, matrix, classes)

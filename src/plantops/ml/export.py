@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from plantops.artifacts import LEARNED
 from plantops.bundle import (
     CHECKPOINT,
     GOLDEN,
@@ -26,7 +27,7 @@ from plantops.bundle import (
     sha256,
 )
 from plantops.errors import StepFailed
-from plantops.ml import files, golden, stage
+from plantops.ml import files, golden, stage, start
 from plantops.ml.model import Model
 from plantops.ml.onnxfile import write_onnx
 from plantops.ml.prepared import GOLDEN as ORIGINALS
@@ -42,9 +43,11 @@ _CHECKED = 64
 def main() -> None:
     """Read data/prepared, models/checkpoint and what evaluate found; write models/candidate."""
     evaluation = json.loads(files.EVALUATION.read_text())
-    prepared, model = Prepared.load(), replace(Model.load(), temperature=evaluation["temperature"])
+    prepared, model = start.held_out(), replace(Model.load(), temperature=evaluation["temperature"])
     folder = files.fresh_folder(files.CANDIDATE)
     shutil.copyfile(files.CHECKPOINT_FOLDER / files.CHECKPOINT, folder / CHECKPOINT)
+    if model.info.started_from:
+        shutil.copyfile(files.CHECKPOINT_FOLDER / LEARNED, folder / LEARNED)
     photos = _write_golden(folder, model, golden.read_originals(prepared.folder / ORIGINALS))
     write_onnx(model.network, model.info.preprocessing.size, folder / MODEL)
     if UNLIKE in evaluation:
@@ -104,12 +107,13 @@ def _some(prepared: Prepared) -> NDArray[np.uint8]:
 
 def _manifest(folder: Path, prepared: Prepared, model: Model, evaluation: dict[str, Any]) -> Manifest:
     info = model.info
+    went_on = {"started_from": info.started_from} if info.started_from else {}
     counts = Counter((photo.label, photo.split) for photo in prepared.photos)
     return Manifest(
         classes=info.classes,
         preprocessing=info.preprocessing,
         sample_data=info.sample_data,
-        model={"backbone": info.backbone, "parameters": info.parameters, "sha256": sha256(folder / MODEL)},
+        model={"backbone": info.backbone, "parameters": info.parameters, "sha256": sha256(folder / MODEL), **went_on},
         data={
             "digest": prepared.meta.digest,
             "photos": prepared.meta.count,

@@ -25,6 +25,11 @@ EPOCHS, CONFUSION = Path("plots/epochs.csv"), Path("plots/confusion.csv")
 CONFUSION_PICTURE, CURVES_PICTURE = Path("plots/confusion.png"), Path("plots/curves.png")
 
 
+def seed_checkpoint(seed: int) -> str:
+    """The file in models/checkpoint that a further training with another seed leaves."""
+    return f"seed-{seed}.ckpt"
+
+
 def fresh_folder(path: Path) -> Path:
     """An empty folder at ``path``; what was there is removed."""
     shutil.rmtree(path, ignore_errors=True)

@@ -36,6 +36,7 @@ class Info:
     parameters: int
     sample_data: bool
     data_digest: str
+    started_from: str = ""  # the release that its training went on from
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -46,6 +47,12 @@ class Info:
         """Read what :meth:`to_dict` wrote."""
         spec = Preprocessing.from_dict(values["preprocessing"])
         return cls(**{**values, "classes": tuple(values["classes"]), "preprocessing": spec})
+
+
+def weights(checkpoint: Path) -> dict[str, torch.Tensor]:
+    """What the network in a checkpoint has learned, by name; nothing is unpickled. Raises FileNotFoundError."""
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    return {key.removeprefix("network."): value for key, value in state.items()}
 
 
 def takes_one_size(backbone: str) -> bool:
@@ -108,15 +115,15 @@ class Model:
     temperature: float = 1.0
 
     @classmethod
-    def load(cls, folder: Path = CHECKPOINT_FOLDER) -> Model:
+    def load(cls, folder: Path = CHECKPOINT_FOLDER, checkpoint: str = CHECKPOINT) -> Model:
         """Load checkpoint and description; nothing is unpickled. Raises StepFailed when one is missing."""
         try:
             info = Info.from_dict(json.loads((folder / CHECKPOINT_INFO).read_text()))
-            state = torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True)["state_dict"]
+            state = weights(folder / checkpoint)
         except FileNotFoundError as error:
             raise StepFailed(f"{error.filename} is missing", "dvc repro train") from None
         network = make(info.backbone, len(info.classes), info.preprocessing.size)
-        network.load_state_dict({key.removeprefix("network."): value for key, value in state.items()})
+        network.load_state_dict(state)
         return cls(info, network.eval())
 
     def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:

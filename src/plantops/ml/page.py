@@ -102,7 +102,7 @@ It was asked about {{ "{:,}".format(m.photos) }} test photos{% if m.field is def
 {% if m.on_leaf is defined %}<p>{{ percent(m.on_leaf) }} of what speaks for the model's answers (class-activation maps) lies on the leaf, which covers {{ percent(m.leaf_area) }} of the photo; looking anywhere alike would give just that. Over {{ m.leaf_photos }} test photos in which a leaf could be told from its background by its colour.</p>{% endif %}
 
 <footer class="soft"><p>Intervals are Wilson's, 95 %; each photo counts as one, also where several show one leaf, which makes them somewhat too narrow. Leaves are told from their background by Otsu's threshold on colourfulness. The eight-pixel control is Noyan's (2022). The confidence was fitted to validation photos by one temperature (Guo et al. 2017). Distances are Mahalanobis' in the network's last layer.</p>
-<p>Not measured: how much the scores differ from one training to the next with another seed; how the model takes crops that it never saw.</p>
+<p>Not measured: {% if m.repeats is not defined %}how much the scores differ from one training to the next with another seed; {% endif %}how this model takes crops that it never saw.</p>
 <p>Every number can be computed from models/evaluation/*.parquet. Training data {{ m.data_digest[:12] }}.</p></footer>
 </main></body></html>
 """

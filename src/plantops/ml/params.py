@@ -10,12 +10,14 @@ from typing import Any, TypeVar, get_type_hints
 
 import yaml
 
+from plantops import shipped
 from plantops.errors import StepFailed
 from plantops.preprocess import FITS
 
 FILE = Path("params.yaml")
 PRECISIONS = ("auto", "32", "16-mixed", "bf16-mixed")
 ACCELERATORS = ("auto", "cpu", "gpu")
+CHAMPION = "champion"
 Section = TypeVar("Section")
 
 
@@ -52,7 +54,10 @@ class Model:
 
 @dataclass(frozen=True)
 class Train:
-    """How the network learns. ``patience`` counts epochs without a better validation macro-F1."""
+    """How the network learns. ``patience`` counts epochs without a better validation macro-F1.
+
+    ``finetune_from``: ``champion`` or None; ``finetune_epochs`` in place of ``epochs`` where that is followed.
+    """
 
     epochs: int
     batch_size: int
@@ -63,6 +68,8 @@ class Train:
     small_epochs: int
     precision: str
     accelerator: str
+    finetune_from: str | None
+    finetune_epochs: int
 
 
 @dataclass(frozen=True)
@@ -70,10 +77,12 @@ class Evaluate:
     """``target_accuracy``: what answers must reach that are not called unsure, 0 to 1.
 
     ``false_alarms``: share of ordinary photos that may be said to look like nothing the model learned from.
+    ``repeats``: trainings, each with another seed, over which the spread of the scores is told; 1 tells none.
     """
 
     target_accuracy: float
     false_alarms: float
+    repeats: int
 
 
 @dataclass(frozen=True)
@@ -86,6 +95,11 @@ class Params:
     model: Model
     train: Train
     evaluate: Evaluate
+
+    @property
+    def more_seeds(self) -> range:
+        """The seeds of the further trainings that ``evaluate.repeats`` asks for."""
+        return range(self.seed + 1, self.seed + self.evaluate.repeats)
 
 
 def load(path: Path = FILE) -> Params:
@@ -129,7 +143,12 @@ def _known(values: dict[str, Any], expected: set[str], prefix: str) -> None:
         raise StepFailed(f"params.yaml: unknown key `{prefix}{unknown[0]}`", f"one of these: {known}")
     missing = sorted(expected - values.keys())
     if missing:
-        raise StepFailed(f"params.yaml: `{prefix}{missing[0]}` is missing", "add it; `plantops init` shows how")
+        section = prefix.rstrip(".")
+        lines = "".join(f"\n{shipped.line(FILE.name, section, key)}" for key in missing)
+        raise StepFailed(
+            f"params.yaml: `{prefix}{missing[0]}` is missing",
+            f"add below `{section}:`{lines}" if section else "add it; `plantops init` in an empty folder shows how",
+        )
 
 
 def _typed(value: Any, hint: Any, key: str) -> Any:
@@ -163,6 +182,9 @@ def _check(params: Params) -> None:
         ("train.label_smoothing", 0 <= train.label_smoothing < 1, "from 0 to less than 1"),
         ("train.patience", train.patience >= 1, "1 or more"),
         ("train.small_epochs", train.small_epochs >= 0, "0 or more"),
+        ("train.finetune_from", train.finetune_from in (None, CHAMPION), f"null or {CHAMPION}"),
+        ("train.finetune_epochs", train.finetune_epochs >= 1, "1 or more"),
+        ("evaluate.repeats", 1 <= params.evaluate.repeats <= 20, "from 1 to 20"),
         ("train.precision", train.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
         ("evaluate.target_accuracy", 0 < params.evaluate.target_accuracy <= 1, "more than 0, at most 1"),
         ("evaluate.false_alarms", 0 < params.evaluate.false_alarms < 1, "between 0 and 1"),

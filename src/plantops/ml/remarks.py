@@ -14,8 +14,10 @@ _FALL = 0.05  # of accuracy, worth a word
 
 def of(metrics: Mapping[str, Any]) -> list[str]:
     """The remarks on ``metrics`` as in metrics/evaluation.json, the weightiest first."""
-    return [*_drawn(metrics), *_field(metrics), *_background(metrics), *_attention(metrics), *_changed(metrics),
-            *_confidence(metrics), *_strange(metrics), *_few(metrics)]  # fmt: skip
+    rules = (
+        _drawn, _field, _repeats, _went_on, _background, _attention, _changed, _confidence, _strange, _few,
+    )  # fmt: skip
+    return [sentence for rule in rules for sentence in rule(metrics)]
 
 
 def share(value: float) -> str:
@@ -42,6 +44,28 @@ def _field(metrics: Mapping[str, Any]) -> Iterator[str]:
         yield (
             f"In the field it is right on {share(field['accuracy'])} of {field['photos']:,} photos, against "
             f"{share(metrics['accuracy'])} on test photos: the data set is easier than the world."
+        )
+
+
+def _repeats(metrics: Mapping[str, Any]) -> Iterator[str]:
+    if told := metrics.get("repeats"):
+        accuracy, f1 = told["accuracy"], told["macro_f1"]
+        alike = "from the same release on, " if metrics.get("started_from") else ""
+        yield (
+            f"Trained {len(told['seeds'])} times, {alike}with other seeds, it is right on {share(accuracy['mean'])} of "
+            f"the test photos ± {share(accuracy['std'])} ({share(accuracy['low'])} to {share(accuracy['high'])}), "
+            f"macro-F1 {f1['mean']:.3f} ± {f1['std']:.3f} ({f1['low']:.3f} to {f1['high']:.3f}): two models no further "
+            f"apart may differ by chance alone. This one is of seed {told['seeds'][0]}, chosen before, not the best."
+        )
+
+
+def _went_on(metrics: Mapping[str, Any]) -> Iterator[str]:
+    if metrics.get("started_from"):
+        left_out = metrics["left_out"]
+        yield f"Its training went on from release {metrics['started_from']}." + (
+            f" {left_out:,} photos held out now were not asked about: that one had learned from them or their like."
+            if left_out
+            else " None of the photos held out now was among those that that one learned from."
         )
 
 

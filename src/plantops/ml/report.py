@@ -46,6 +46,9 @@ def tiles(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
     found.append(_tile("right on test photos", metrics, "" if found else "first"))
     found.append(_card("every class counting alike", share(metrics["balanced_accuracy"]),
                        f"balanced accuracy; macro-F1 {metrics['macro_f1']:.3f}"))  # fmt: skip
+    if told := metrics.get("repeats"):
+        by_chance = f"± {share(told['accuracy']['std'])} by other seeds; macro-F1 ± {told['macro_f1']['std']:.3f}"
+        found.append(_card(f"right, of {len(told['seeds'])} trainings", share(told["accuracy"]["mean"]), by_chance))
     if health:
         found.append(_card("diseased leaves found", share(health["diseased_found"]),
                            f"of {health['diseased']:,}; {_between(health, 'diseased_found')}"))  # fmt: skip

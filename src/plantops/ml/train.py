@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import time
 import warnings
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from plantops.errors import StepFailed
-from plantops.ml import stage
+from plantops.ml import stage, start
 from plantops.ml.batches import Photos, loader
 from plantops.ml.classifier import Classifier
 from plantops.ml.epochs import COLUMNS, EpochLog
@@ -21,48 +23,76 @@ from plantops.ml.files import (
     EPOCHS,
     TRAIN_METRICS,
     fresh_folder,
+    seed_checkpoint,
     write_json,
 )
 from plantops.ml.frameworks import lightning, torch
 from plantops.ml.model import Info, make, normalisation, takes_one_size
 from plantops.ml.params import Params, load
 from plantops.ml.prepared import Prepared
+from plantops.ml.start import Start
 
 
 def main() -> None:
     """Read params.yaml and data/prepared; write models/checkpoint, metrics/train.json and plots/epochs.csv."""
     params, prepared = load(), Prepared.load()
     _quiet()
-    torch.manual_seed(params.seed)
-    classifier, info = _model(params, prepared)
+    info = _info(params, prepared)
+    begun = start.champion(params, info, prepared)
+    if begun:
+        params, prepared = begun.params(params), start.unseen(prepared, begun.learned)
+        info = replace(info, started_from=begun.release)
     folder = fresh_folder(CHECKPOINT_FOLDER)
-    judged = bool(prepared.of("val"))
-    if not judged:
+    if not prepared.of("val"):
         print("no photos for validation: the epoch with the lowest training loss is kept, and none is stopped early")
-    log = EpochLog(EPOCHS, params.train.epochs)
-    keeper = _keeper(judged)
-    trainer = _trainer(params, [log, keeper, *([_stopper(params)] if judged else [])])
+    parameters, rows = _learn(params, prepared, info, begun, EPOCHS)
+    # The model is that of `seed`, whatever the others reach: the best of several, chosen by its score on test photos,
+    # would have a score that is too good. The others only say how far scores differ by chance.
+    for seed in params.more_seeds:
+        checkpoint = folder / seed_checkpoint(seed)
+        log = checkpoint.with_suffix(".csv")
+        _learn(replace(params, seed=seed), prepared, info, begun, log, checkpoint.name, f"seed {seed}: ")
+    if begun:
+        start.write(begun)
+    write_json(folder / CHECKPOINT_INFO, replace(info, parameters=parameters).to_dict())
+    write_json(TRAIN_METRICS, _metrics(rows, parameters, info.started_from))
+
+
+def _learn(
+    params: Params,
+    prepared: Prepared,
+    info: Info,
+    begun: Start | None,
+    epochs: Path,
+    checkpoint: str = CHECKPOINT,
+    title: str = "",
+) -> tuple[int, list[dict[str, Any]]]:
+    """One training, its best epoch kept as ``checkpoint``; how many weights it has, and the rows of its epochs."""
+    torch.manual_seed(params.seed)
+    classifier = _model(params, info, begun)
+    judged = bool(prepared.of("val"))
+    log = EpochLog(epochs, params.train.epochs, title)
+    trainer = _trainer(params, [log, _keeper(judged, checkpoint), *([_stopper(params)] if judged else [])])
     began = time.monotonic()
     with log:
         _fit(trainer, classifier, params, prepared)
     _speed(log, len(prepared.of("train")), time.monotonic() - began)
-    write_json(folder / CHECKPOINT_INFO, info.to_dict())
-    write_json(TRAIN_METRICS, _metrics(log.rows, info))
+    return sum(weights.numel() for weights in classifier.network.parameters()), log.rows
 
 
-def _model(params: Params, prepared: Prepared) -> tuple[Classifier, Info]:
-    model, meta = params.model, prepared.meta
-    network = make(model.backbone, len(meta.classes), meta.size, model.pretrained)
-    info = Info(
-        backbone=model.backbone,
-        classes=meta.classes,
-        preprocessing=meta.preprocessing(*normalisation(model.backbone)),
-        parameters=sum(weights.numel() for weights in network.parameters()),
-        sample_data=meta.sample_data,
-        data_digest=meta.digest,
-    )
+def _info(params: Params, prepared: Prepared) -> Info:
+    meta, backbone = prepared.meta, params.model.backbone
+    spec = meta.preprocessing(*normalisation(backbone))
+    return Info(backbone, meta.classes, spec, 0, meta.sample_data, meta.digest)
+
+
+def _model(params: Params, info: Info, begun: Start | None) -> Classifier:
+    model = params.model
+    network = make(model.backbone, len(info.classes), info.preprocessing.size, model.pretrained and not begun)
+    if begun:
+        begun.give(network, info.classes)
     small_epochs = 0 if takes_one_size(model.backbone) else params.train.small_epochs
-    return Classifier(network, info.preprocessing, params, small_epochs), info
+    return Classifier(network, info.preprocessing, params, small_epochs)
 
 
 def _fit(trainer: Any, classifier: Classifier, params: Params, prepared: Prepared) -> None:
@@ -99,10 +129,10 @@ def _trainer(params: Params, callbacks: list[Any]) -> Any:
     )
 
 
-def _keeper(judged: bool) -> Any:
+def _keeper(judged: bool, checkpoint: str) -> Any:
     return lightning.callbacks.ModelCheckpoint(
         dirpath=CHECKPOINT_FOLDER,
-        filename=CHECKPOINT.removesuffix(".ckpt"),
+        filename=checkpoint.removesuffix(".ckpt"),
         monitor="val_macro_f1" if judged else "train_loss",
         mode="max" if judged else "min",
         save_weights_only=True,
@@ -117,11 +147,12 @@ def _stopper(params: Params) -> Any:
     )
 
 
-def _metrics(rows: list[dict[str, Any]], info: Info) -> dict[str, Any]:
+def _metrics(rows: list[dict[str, Any]], parameters: int, started_from: str) -> dict[str, Any]:
     """Only what the inputs decide: no times, or DVC would see a new result each time."""
     best = rows[torch.load(CHECKPOINT_FOLDER / CHECKPOINT, map_location="cpu", weights_only=True)["epoch"]]
     scores = {key: best[key] for key in COLUMNS if key not in ("epoch", "lr") and best[key] is not None}
-    return {"best_epoch": best["epoch"], "epochs": len(rows), "parameters": info.parameters, **scores}
+    went_on = {"started_from": started_from} if started_from else {}
+    return {"best_epoch": best["epoch"], "epochs": len(rows), "parameters": parameters, **scores, **went_on}
 
 
 def _speed(log: EpochLog, photos: int, seconds: float) -> None:
