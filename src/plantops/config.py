@@ -50,6 +50,7 @@ class RulesConfig:
     small_class: Level = "warn"
     imbalance: Level = "warn"
     suspects: Level = "note"
+    field_untracked: Level = "warn"
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import PHOTOS
+from conftest import PHOTOS, photo, sh
 from look.scenes import ONE, OTHER, RAW, found, scene, seen
 from plantops import sample
 
@@ -131,3 +131,21 @@ def test_real_photos_are_clean_and_the_odd_ones_among_them_are_named(garden: Pat
     assert names.keys() == {"empty", "odd_colours", "near_copies"}
     assert [len(names[rule] & odd) for rule in ("empty", "odd_colours", "near_copies")] == [1, 1, 1]
     assert len(names["near_copies"]) == 2
+
+
+def test_field_photos_that_dvc_does_not_know_are_said(project: Path) -> None:
+    field = project / "data/field/Potato___Late_blight"
+    assert "field_untracked" not in found(project)
+    photo(field / "a.jpg", (90, 120, 30))
+
+    def warned() -> list[str]:
+        return [one.sentence for one in seen(project).findings if one.rule == "field_untracked"]
+
+    (sentence,) = warned()
+    assert "1 photos not under DVC: dvc add 'data/field/Potato___Late_blight'" in sentence
+    assert sentence.startswith("field photos are judged that DVC does not know as they are")
+    sh("dvc", "add", "--quiet", field, cwd=project)
+    assert warned() == []
+    photo(field / "b.jpg", (30, 120, 90))
+    (sentence,) = warned()
+    assert "1 → 2 photos since its dvc add" in sentence

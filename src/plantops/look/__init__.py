@@ -86,6 +86,7 @@ def at(
         int(dvc.params(config.root, "prepare").get("min_side", 1)),
         float(dvc.params(config.root, "split").get("test", 0.0)),
         config.gate.min_support,
+        scan.loose(config.root, config.root / artifacts.FIELD, store, remember),
     )
     found = rules.judge(scene, config.data.rules)
     compared = current.id if current and release is not None else ""

@@ -16,6 +16,7 @@ from plantops.look.findings import NOTE, STOP, WARN, Case, Finding, count
 from plantops.look.photos import Photo
 from plantops.look.since import ClassRow
 from plantops.look.suspects import Suspects
+from plantops.scan import Loose
 
 IMBALANCE = 10
 Split = Sequence[Mapping[str, str]]
@@ -24,7 +25,8 @@ Split = Sequence[Mapping[str, str]]
 @dataclass(frozen=True)
 class Scene:
     """What the rules judge. ``split``: rows of the prepared index (path, md5, class, group, split), where there is one;
-    ``relabelled``: photos with the class that the release in service learned them as."""
+    ``relabelled``: photos with the class that the release in service learned them as; ``loose``: folders of field
+    photos that DVC does not know as they are."""
 
     photos: Sequence[Photo]
     alike: Alike
@@ -35,6 +37,7 @@ class Scene:
     min_side: int = 1
     test_share: float = 0.0
     min_support: int = 0
+    loose: Sequence[Loose] = ()
 
 
 def judge(scene: Scene, rules: RulesConfig) -> list[Finding]:
@@ -45,6 +48,7 @@ def judge(scene: Scene, rules: RulesConfig) -> list[Finding]:
         *_classes(scene),
         *leaks(scene.alike, scene.split),
         *_labels(scene),
+        *_field(scene),
     ]
     return levelled(every, rules)
 
@@ -141,3 +145,12 @@ def _labels(scene: Scene) -> Iterator[Finding]:
         said = f"{len(found):,} of {count(asked)} contradict their folder, by a model that did not learn from them"
         said += f"; {rest:,} others were not asked about"
         yield Finding("suspects", said, "look at them, and move those that lie in the wrong folder", cases)
+
+
+def _field(scene: Scene) -> Iterator[Finding]:
+    if scene.loose:
+        said = (
+            f"field photos are judged that DVC does not know as they are: {'; '.join(one.what for one in scene.loose)}"
+        )
+        help_ = "dvc add each folder in data/field; else nobody can get the photos again that a score is of"
+        yield Finding("field_untracked", said, help_)
