@@ -15,7 +15,21 @@ FOLDER = ROOT / "benchmarks"
 
 
 @pytest.mark.parametrize(
-    "name", ["check", "data", "gate", "image", "nochange", "overhead", "serving", "split", "watch"]
+    "name",
+    [
+        "check",
+        "data",
+        "finetune",
+        "gate",
+        "image",
+        "nochange",
+        "overhead",
+        "serving",
+        "sides",
+        "split",
+        "strangers",
+        "watch",
+    ],
 )
 def test_each_says_what_it_measures(name: str, tmp_path: Path) -> None:
     said = sh(sys.executable, FOLDER / f"{name}.py", "--help", cwd=tmp_path).stdout

@@ -65,3 +65,18 @@ def test_precision_32_may_be_written_as_a_number(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     path.write_text(yaml.safe_dump({**GIVEN, "train": {**GIVEN["train"], "precision": 32}}))
     assert load(path).train.precision == "32"
+
+
+def test_what_is_missing_is_told_line_by_line_as_it_ships(tmp_path: Path) -> None:
+    path, shipped = tmp_path / "params.yaml", (ROOT / "params.yaml").read_text()
+    lines = [line for line in shipped.splitlines() if line.startswith(("  finetune_from:", "  finetune_epochs:"))]
+    assert len(lines) == 2
+    path.write_text("".join(f"{line}\n" for line in shipped.splitlines() if line not in lines))
+    with pytest.raises(StepFailed, match=r"`train\.finetune_epochs` is missing") as raised:
+        load(path)
+    told = raised.value.hint.splitlines()
+    assert told[0] == "add below `train:`"
+    assert set(told[1:]) == set(lines)
+    text = path.read_text()
+    path.write_text(text.replace("train:\n", "train:\n" + "\n".join(told[1:]) + "\n"))
+    assert load(path) == load(ROOT / "params.yaml")

@@ -91,7 +91,7 @@ It was asked about {{ "{:,}".format(m.photos) }} test photos{% if m.field is def
 <table class="narrow">{% for name, value in robustness %}<tr><td>{{ name }}</td><td class="n">{{ percent(value) }}</td><td class="barcell"><span class="bar" style="width:{{ (100 * value)|round(1) }}%"></span></td></tr>{% endfor %}</table>
 
 <h2>Pictures that are no leaves</h2>
-<p class="soft">Drawn pictures, since nothing is downloaded where a model is made; photos of other things and of other crops are harder, and were not tried. How well they are told from test photos: 100 % always, 50 % not at all (AUROC).
+<p class="soft">Drawn pictures, since nothing is downloaded where a model is made; photos of other things and of other crops are much harder, and were not tried with this model. How well they are told from test photos: 100 % always, 50 % not at all (AUROC).
 {% if m.unlike is defined %}The model says “unlike anything I learned from” of {{ percent(m.strange.noticed) }} of them, and of {{ percent(m.strange.false_alarms) }} of the test photos.{% endif %}</p>
 <div class="scroll"><table class="narrow"><tr><th></th><th class="n">by low confidence</th>{% if m.strange.auroc_distance %}<th class="n">by distance to what it knows</th>{% endif %}</tr>{% for key, name in kinds %}
 <tr><td>{{ name }}</td><td class="n">{{ percent(m.strange.auroc_confidence[key]) }}</td>{% if m.strange.auroc_distance %}<td class="n">{{ percent(m.strange.auroc_distance[key]) }}</td>{% endif %}</tr>{% endfor %}</table></div>

@@ -49,10 +49,10 @@ class Start:
 
     def give(self, network: torch.nn.Module, classes: Sequence[str]) -> None:
         """Put the weights into ``network``; in its head only the rows of classes that both know, by name."""
-        head = network.get_classifier()
-        inside = {
-            f"{name}.{key}" for name, module in network.named_modules() if module is head for key in head.state_dict()
-        }
+        heads = network.get_classifier()
+        heads = heads if isinstance(heads, tuple) else (heads,)  # some transformers have two
+        named = [(name, module) for name, module in network.named_modules() if any(module is one for one in heads)]
+        inside = {f"{name}.{key}" for name, module in named for key in module.state_dict()}
         shared = [name for name in classes if name in self.classes]
         here, there = [list(classes).index(one) for one in shared], [list(self.classes).index(one) for one in shared]
         state = network.state_dict()
