@@ -68,7 +68,7 @@ def _twins(bench: Bench, per_class: int, epochs: int) -> tuple[Path, Path]:
         shutil.rmtree(folder, ignore_errors=True)
     common.new_project(bench, ours.name)
     bench.run([tool("plantops"), "sample", "--per-class", str(per_class)], ours)
-    common.change(ours / "params.yaml", train={"epochs": epochs, "patience": epochs})
+    common.change(ours / "params.yaml", train={"epochs": epochs, "small_epochs": 0, "patience": epochs})
     classes = sorted(str(one.relative_to(ours)) for one in (ours / common.RAW).iterdir() if one.is_dir())
     bench.run([tool("dvc"), "add", "--quiet", *classes], ours)
     bench.commit(ours, "Add leaves")

@@ -46,7 +46,8 @@ def project(tmp_path_factory: pytest.TempPathFactory, photos: Path, _own_home: N
     edit(folder / "config.yaml", "min_compared: 30", "min_compared: 15")
     edit(folder / "config.yaml", "max_fall: 0.04", "max_fall: 0.5")  # thirty photos in eight groups can tell no less
     edit(folder / "params.yaml", "batch_size: 32", "batch_size: 16")
-    edit(folder / "params.yaml", "epochs: 20", "epochs: 14")
+    edit(folder / "params.yaml", "\n  epochs: 45", "\n  epochs: 14")
+    edit(folder / "params.yaml", "small_epochs: 24", "small_epochs: 8")
     for name in FIRST:
         copy(photos, folder, name)
     commit(folder, "Add five classes")

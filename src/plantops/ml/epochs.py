@@ -69,3 +69,18 @@ class EpochLog(lightning.Callback):  # type: ignore[misc]
         if row["val_loss"] is None:
             return line
         return f"{line}, validation loss {row['val_loss']:.3f}, macro-F1 {row['val_macro_f1']:.3f}"
+
+
+class Stopper(lightning.callbacks.EarlyStopping):  # type: ignore[misc]
+    """Ends a training after ``patience`` epochs without a better validation macro-F1, at the full size only.
+
+    What is learned from smaller photos shows fully once the size is back, and goes up and down until then.
+    """
+
+    def __init__(self, patience: int) -> None:
+        super().__init__("val_macro_f1", mode="max", patience=patience, check_on_train_epoch_end=True)
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        """Count this epoch, unless its photos were small."""
+        if trainer.current_epoch >= pl_module.small_epochs:
+            super().on_train_epoch_end(trainer, pl_module)

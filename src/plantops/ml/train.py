@@ -15,7 +15,7 @@ from plantops.errors import StepFailed
 from plantops.ml import stage, start
 from plantops.ml.batches import Photos, loader
 from plantops.ml.classifier import Classifier
-from plantops.ml.epochs import COLUMNS, EpochLog
+from plantops.ml.epochs import COLUMNS, EpochLog, Stopper
 from plantops.ml.files import (
     CHECKPOINT,
     CHECKPOINT_FOLDER,
@@ -72,7 +72,9 @@ def _learn(
     classifier = _model(params, info, begun)
     judged = bool(prepared.of("val"))
     log = EpochLog(epochs, params.train.epochs, title)
-    trainer = _trainer(params, [log, _keeper(judged, checkpoint), *([_stopper(params)] if judged else [])])
+    trainer = _trainer(
+        params, [log, _keeper(judged, checkpoint), *([Stopper(params.train.patience)] if judged else [])]
+    )
     began = time.monotonic()
     with log:
         _fit(trainer, classifier, params, prepared)
@@ -143,12 +145,6 @@ def _keeper(judged: bool, checkpoint: str) -> Any:
         save_weights_only=True,
         enable_version_counter=False,
         save_on_train_epoch_end=True,
-    )
-
-
-def _stopper(params: Params) -> Any:
-    return lightning.callbacks.EarlyStopping(
-        "val_macro_f1", mode="max", patience=params.train.patience, check_on_train_epoch_end=True
     )
 
 
