@@ -12,7 +12,7 @@ from conftest import ROOT
 
 SOURCE = ROOT / "src" / "plantops"
 BASE = {"errors", "preprocess", "dirhash", "keys", "shipped"}
-GROUND = {*BASE, "whole", "photo", "console", "process", "bundle", "kept", "ahead", "artifacts", "daemon"}
+GROUND = {*BASE, "whole", "photo", "drift", "console", "process", "bundle", "kept", "ahead", "artifacts", "daemon"}
 FLOORS = [
     BASE,
     GROUND - BASE - {"daemon"},
@@ -33,7 +33,7 @@ FLOORS = [
     {"cli"},
     {"__main__"},
 ]
-WINGS = {"ml": GROUND, "serve": {"ahead", "bundle", "kept", "photo", "preprocess"}}
+WINGS = {"ml": GROUND, "serve": {"ahead", "bundle", "drift", "kept", "photo", "preprocess"}}
 
 
 def rooms() -> dict[str, list[Path]]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -58,12 +60,14 @@ class LookingModel(TinyModel):
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
-def looking_release(folder: Path, centre: np.ndarray | None = None, **changes: Any) -> Path:
-    """A release of the model; ``centre``: the mean embedding that its reference has."""
+def looking_release(
+    folder: Path, centre: np.ndarray | None = None, more: Mapping[str, Any] = MappingProxyType({}), **changes: Any
+) -> Path:
+    """A release of the model; ``centre``: the mean embedding that its reference has, beside ``more`` arrays."""
     if centre is None:
         return make_release(folder, LookingModel(), **changes)
     return with_reference(
-        folder, reference(mean=centre.astype(np.float32), whiten=np.eye(3, dtype=np.float32)), **changes
+        folder, reference(mean=centre.astype(np.float32), whiten=np.eye(3, dtype=np.float32), **more), **changes
     )
 
 
