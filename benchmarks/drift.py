@@ -163,6 +163,7 @@ CHANGES: dict[str, Change] = {
     "15 % brighter": lambda photo: ImageEnhance.Brightness(photo).enhance(1.15),
     "30 % darker": lambda photo: ImageEnhance.Brightness(photo).enhance(0.7),
     "blurred by 1 pixel in 128": lambda photo: photo.filter(ImageFilter.GaussianBlur(photo.width / 128)),
+    "blurred by 3 pixels in 128": lambda photo: photo.filter(ImageFilter.GaussianBlur(3 * photo.width / 128)),
     "the middle two thirds only": _cropped,
     "as by a phone": _phone,
 }

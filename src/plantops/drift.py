@@ -3,7 +3,7 @@
 Each photo becomes numbers: how its picture is (:data:`PICTURE`), what the model says of it (:data:`SAID`), and some
 components of its embedding. From each the mean of held-out photos *with the same answer* is taken away, so that
 another mix of classes alone moves nothing but the mix. A window's statistic for an aspect is how far the mean of what
-is left lies from zero; for the embedding its squared length; for the classes half the sum of differences in share.
+is left lies from zero; for the embedding its length; for the classes half the sum of differences in share.
 
 Arrays in ``reference.npz``, each name with ``drift_`` before it; bundles without them say nothing of drift:
 
@@ -100,7 +100,7 @@ def picture(pixels: NDArray[np.uint8]) -> Floats:
 
 def statistics(odd: Floats, shares: Floats) -> Floats:
     """Of windows: mean of what is odd (n, 7 + p) and differences in share (n, classes), to (n, 9)."""
-    single, embedding = np.abs(odd[:, : len(SINGLE)]), (odd[:, len(SINGLE) :] ** 2).sum(1, keepdims=True)
+    single, embedding = np.abs(odd[:, : len(SINGLE)]), np.sqrt((odd[:, len(SINGLE) :] ** 2).sum(1, keepdims=True))
     return np.concatenate([single, embedding, np.abs(shares).sum(1, keepdims=True) / 2], 1)
 
 

@@ -140,6 +140,8 @@ def _close(work: steps.Work, state: str, error: str) -> None:
 
 
 def _tell(work: steps.Work, state: str, error: str) -> None:
+    if state == store.REFUSED and work.probation and work.probation.wrong:
+        return  # told already, with what went back
     told = news.ended(work.config, work.run, state, work.release, work.verdict, error, work.backend.url)
     if told:
         notify.post(work.config, work.console, told)

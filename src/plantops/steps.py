@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from plantops import artifacts, code, deploy, detect, dvc, effort, gate, git, judgement, lineage, lock, plan, training
+from plantops import (
+    artifacts,
+    code,
+    deploy,
+    detect,
+    dvc,
+    effort,
+    gate,
+    git,
+    judgement,
+    lineage,
+    lock,
+    news,
+    notify,
+    plan,
+    training,
+)  # fmt: skip
 from plantops.bundle import BadBundle, Bundle
 from plantops.config import LOCK, Config
 from plantops.console import Console
 from plantops.errors import PlantopsError, Refused, StepFailed
 from plantops.plan import Plan
+from plantops.probation import Probation, figures, sent_back
 from plantops.shelf import Shelf
-from plantops.store import Release, Store, now
+from plantops.store import BEFORE, MISBEHAVES, Release, Store, now
 from plantops.tracking import Tracker
 from plantops.views import recount, show
 
@@ -64,6 +82,7 @@ class Work:
     release: Release | None = None
     trial: deploy.Trial | None = None
     switched: bool = False
+    probation: Probation | None = None
 
     def bundle(self) -> Bundle:
         """The candidate. Raises StepFailed when it is not whole."""
@@ -254,24 +273,40 @@ def switch(work: Work) -> str:
     """Traffic moves to it; the old one still stands."""
     if work.trial is None:
         return Skipped("")
+    if work.config.deploy.auto_rollback != "off":
+        before = figures(work.backend) if work.store.in_service() else None
+        work.probation = Probation(work.backend, work.chosen().id, before)
     work.backend.switch(work.trial)
     work.switched = True
     return f"{work.chosen().id} answers on {work.backend.url}"
 
 
 def watch(work: Work) -> str:
-    """Look on for a while, the old one standing by."""
+    """Look on for a while, the old one standing by. Raises Refused when it answers worse than that one did."""
     if work.trial is None:
         return Skipped("")
-    seconds = work.config.deploy.watch_seconds
-    work.backend.watch(seconds)
-    return f"well for {seconds:g} s"
+    seconds, one = work.config.deploy.watch_seconds, work.probation
+    work.backend.watch(seconds, lambda: _look(work))
+    if one and one.wrong:
+        notify.post(work.config, work.console, news.misbehaves(work.config, one.release, one.wrong))
+        return f"looked on for {seconds:g} s: {'; '.join(one.wrong)}"
+    return f"well for {seconds:g} s{one.sentence() if one else ''}"
+
+
+def _look(work: Work) -> None:
+    """What the new release answers, beside what the old one did. Raises what ends the run when that is wanted."""
+    if work.probation and not work.probation.wrong and work.probation.look():
+        work.store.note(work.chosen().id, MISBEHAVES, "; ".join(work.probation.wrong))
+        if work.config.deploy.auto_rollback == "on":
+            raise sent_back(work.config, work.store, work.console, work.chosen(), work.probation)
 
 
 def promote(work: Work) -> str:
     """The store says that it is in service; production, aliases and the rest follow."""
     release = work.chosen()
     if work.trial is not None:
+        if work.probation and work.probation.before and work.store.in_service() != release:
+            work.store.note(release.id, BEFORE, json.dumps(work.probation.before.to_dict()))
         work.store.put_in_service(release.id, serving(work.config, work.backend.serving_code()), f"run {work.run}")
         deploy.remember(work.store, work.backend.name)
         work.undo.pop_all()

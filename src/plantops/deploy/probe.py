@@ -152,6 +152,7 @@ def serving(public: Address) -> Serving:
     return Serving(
         said.get("release"), said.get("digest"), str(said.get("status")), said.get("reason") or said.get("detail"),
         str(said.get("since")), int(said.get("pid", 0)), public.url, said.get("sample_data"),
+        None if said.get("drift") is None else tuple(said["drift"]),
     )  # fmt: skip
 
 
@@ -185,6 +186,11 @@ def _watched(public: Address) -> dict[str, Any]:
     said = reply.json()
     bugs = sum(int(float(count)) for count in _BUGS.findall(ask(public, "/metrics").body))
     return {"release": said["release"], "since": said["since"], "bugs": bugs}
+
+
+def metrics(public: Address) -> str:
+    """What `/metrics` says. Raises StepFailed when it says nothing."""
+    return ask(public, "/metrics").body.decode()
 
 
 def predict(address: Address, photo: bytes, timeout: float = 30) -> dict[str, float]:

@@ -1,10 +1,11 @@
 """What is usual: learned from photos that were held out, with limits that windows of such photos seldom exceed.
 
-Held out, because a network is surer of the photos that it learned from. The limits come from resampling: windows are
-drawn as whole groups (the shots of one series come together, in a collection as at an API), the reference is drawn
-anew by groups, too, as it is a sample itself; what a photo's answer usually looks like is taken from the other groups.
-One quantile for all aspects is chosen so that all of them together exceed their limits in a share of ``RATE`` of the
-windows (the step-down of Westfall and Young 1993, its first step).
+Held out, because a network is surer of the photos that it learned from. The limits come from resampling by groups (the
+shots of one series come together, in a collection as at an API): a window is some whole groups, its reference the
+others. One quantile for all aspects is chosen so that all of them together exceed their limits in a share of ``RATE``
+of the windows (the first step of Westfall and Young 1993). Groups that are not there have no part in that; so the same
+is done without a part of the groups, windows of that part are judged by it, and all limits are widened by what it
+takes to keep the rate there, too.
 """
 
 from __future__ import annotations
@@ -14,15 +15,15 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
-from plantops.drift import ASPECTS, EMBEDDING, Floats, Usual, picture, statistics
+from plantops.drift import Floats, Usual, picture, statistics
 
 RATE = 0.01
 SIZES = (100, 200, 400)
 FEWEST_GROUPS = 20
 _COMPONENTS = 8
 _WINDOWS = 2_000
+_FOLDS = 4
 _PRIOR = 5.0  # photos of any class that stand beside those of one
 
 
@@ -49,11 +50,12 @@ def learn(held: Held) -> Usual | None:
     said = np.stack([held.confidence, np.log(held.distances + 1e-9)], 1)
     photos = np.concatenate([np.stack([picture(one) for one in held.pixels]), said, held.embeddings @ axes], 1)
     one_hot = np.eye(held.classes)[held.answers]
-    every = means(one_hot.T @ photos, one_hot.sum(0))
-    limits = np.stack([_limits(photos, one_hot, held.groups, size) for size in sizes])
+    where = np.unique(held.groups, return_inverse=True)[1]
+    limits = np.stack([_limits(photos, one_hot, where, size) for size in sizes])
+    wider = [_wider(photos, one_hot, where, size) for size in sizes]
     return Usual(
-        axes, every.astype(np.float32), one_hot.mean(0).astype(np.float32), np.array(sizes, np.int64),
-        limits.astype(np.float32), RATE,
+        axes, means(one_hot.T @ photos, one_hot.sum(0)).astype(np.float32), one_hot.mean(0).astype(np.float32),
+        np.array(sizes, np.int64), (limits * np.array(wider)[:, None]).astype(np.float32), RATE,
     )  # fmt: skip
 
 
@@ -75,30 +77,40 @@ def _axes(embeddings: Floats, answers: NDArray[np.int64]) -> NDArray[np.float32]
 
 
 def _limits(photos: Floats, one_hot: Floats, groups: NDArray[np.int64], size: int) -> Floats:
-    """Of each aspect, (9,), for windows of ``size`` photos."""
-    _, where = np.unique(groups, return_inverse=True)
-    both, many = np.concatenate([photos, one_hot], 1), where.max() + 1
-    sums = np.zeros((many, one_hot.shape[1], photos.shape[1]))
-    np.add.at(sums, (where, one_hot.argmax(1)), photos)
-    counts = np.zeros((many, one_hot.shape[1]))
-    np.add.at(counts, where, one_hot)
+    """Of each aspect, (9,), for windows of ``size`` photos. ``groups``: numbers from 0."""
+    both, many = np.concatenate([photos, one_hot], 1), groups.max() + 1
+    sums, counts = np.zeros((many, one_hot.shape[1], photos.shape[1])), np.zeros((many, one_hot.shape[1]))
+    np.add.at(sums, (groups, one_hot.argmax(1)), photos)
+    np.add.at(counts, groups, one_hot)
     all_sums, all_counts, found = sums.sum(0), counts.sum(0), []
-    for mean, drawn in windows(both, where, size, _WINDOWS, np.random.default_rng(size)):
+    for mean, drawn in windows(both, groups, size, _WINDOWS, np.random.default_rng(size)):
         once = np.unique(drawn)
         left = all_counts - counts[once].sum(0)
-        if not left.any():
-            continue
-        share = mean[photos.shape[1] :]
-        apart = mean[: photos.shape[1]] - share @ means(all_sums - sums[once].sum(0), left)
-        found.append(statistics(apart[None], (share - left / left.sum())[None])[0])
-    wider = _wider(many - len(np.unique(one_hot.argmax(1))))
-    return _together(np.array(found)) * [wider**2 if one == EMBEDDING else wider for one in ASPECTS]
+        if left.any():
+            found.append(_statistics(mean, all_sums - sums[once].sum(0), left))
+    return _together(np.array(found))
 
 
-def _wider(freedom: int) -> float:
-    """What few groups cost: Student's quantile against the normal one, at the rate of one aspect."""
-    tail = RATE / len(ASPECTS) / 2
-    return float(stats.t.isf(tail, max(freedom, 2)) / stats.norm.isf(tail))
+def _statistics(mean: Floats, sums: Floats, counts: Floats) -> Floats:
+    """Of a window, (9,): the mean of its numbers and answers, against photos' sums by answer, and their counts."""
+    share = mean[sums.shape[1] :]
+    odd = mean[: sums.shape[1]] - share @ means(sums, counts)
+    found: Floats = statistics(odd[None], (share - counts / counts.sum())[None])[0]
+    return found
+
+
+def _wider(photos: Floats, one_hot: Floats, groups: NDArray[np.int64], size: int) -> float:
+    """By how much limits have to be widened to hold the rate on windows of groups that had no part in them."""
+    fold = np.random.default_rng(size).permutation(groups.max() + 1)[groups] % _FOLDS
+    both, over = np.concatenate([photos, one_hot], 1), []
+    for apart in (fold == number for number in range(_FOLDS)):
+        known = ~apart
+        limits = _limits(photos[known], one_hot[known], np.unique(groups[known], return_inverse=True)[1], size)
+        sums, counts = one_hot[known].T @ photos[known], one_hot[known].sum(0)
+        inside = np.unique(groups[apart], return_inverse=True)[1]
+        drawn = windows(both[apart], inside, size, _WINDOWS // _FOLDS, np.random.default_rng(size))
+        over += [float((_statistics(mean, sums, counts) / limits).max()) for mean, _ in drawn]
+    return max(1.0, float(np.quantile(over, 1 - RATE)))
 
 
 def _together(found: Floats) -> Floats:
