@@ -209,6 +209,7 @@ class DiskConfig:
     min_free_gb: float = 1.0
 
 
+# The first two are told when asked for.
 Event = Literal[
     "started", "succeeded", "failed", "refused", "released", "rolled_back", "watch_stopped", "drifted", "misbehaves"
 ]  # fmt: skip
@@ -221,9 +222,7 @@ class NotifyConfig:
     targets: tuple[str, ...] = ()
     webhooks: tuple[str, ...] = ()
     webhook_secret: str = ""
-    events: tuple[Event, ...] = (
-        "failed", "refused", "released", "rolled_back", "watch_stopped", "drifted", "misbehaves",
-    )  # fmt: skip
+    events: tuple[Event, ...] = get_args(Event)[2:]
 
 
 @dataclass(frozen=True)
@@ -386,6 +385,8 @@ def _value(hint: Any, value: Any, path: str) -> Any:
             raise _Bad(f"{path} must hold keys and values, not {value!r}")
         return _build(hint, value, path + ".")
     if get_origin(hint) is Literal:
+        if isinstance(value, bool) and "on" in get_args(hint):  # what YAML makes of on and off
+            value = "on" if value else "off"
         if value not in get_args(hint):
             raise _Bad(f"{path} must be one of {', '.join(map(repr, get_args(hint)))}, not {value!r}")
         return value

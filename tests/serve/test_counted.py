@@ -12,26 +12,12 @@ from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
 from api_client import KIND, form, get, post, predict, request, until
-from bundle_factory import CLASSES, SPEC, photo
-from plantops.drift import ASPECTS, SINGLE, Usual, picture
-from plantops.photo import FORMATS, decode
+from bundle_factory import photo
+from plantops.photo import FORMATS
 from serve.by_hand import start
-from serve.looking import LookingModel, looking_release
+from serve.looking import LIGHT, PLAIN, WINDOW, LookingModel, looking_release, usual
 
 pytestmark = pytest.mark.ci
-WINDOW = 10
-PLAIN, LIGHT = [photo(seed) for seed in range(WINDOW)], 60.0
-
-
-def usual() -> Usual:
-    """As if the photos above had been held out: only brightness has a limit that anything could exceed."""
-    looks = np.stack([picture(decode(one, SPEC)) for one in PLAIN]).mean(0)
-    means = np.zeros((len(CLASSES), len(SINGLE) + 2), np.float32)
-    means[:, : len(looks)] = looks
-    limits = np.full((1, len(ASPECTS)), 1e9, np.float32)
-    limits[0, 0] = LIGHT / 2
-    share = np.full(len(CLASSES), 1 / len(CLASSES), np.float32)
-    return Usual(np.eye(3, 2, dtype=np.float32), means, share, np.array([WINDOW]), limits, 0.01)
 
 
 def lighter(data: bytes) -> bytes:
