@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
 from api_client import KIND, form, get, post, predict, request, until
 from bundle_factory import photo
 from plantops.photo import FORMATS
 from serve.by_hand import start
-from serve.looking import LIGHT, PLAIN, WINDOW, LookingModel, looking_release, usual
+from serve.looking import PLAIN, WINDOW, LookingModel, lighter, looking_release, usual
 
 pytestmark = pytest.mark.ci
-
-
-def lighter(data: bytes) -> bytes:
-    """The photo, but LIGHT brighter."""
-    pixels = np.asarray(Image.open(io.BytesIO(data)), np.int16)
-    out = io.BytesIO()
-    Image.fromarray(np.clip(pixels // 2 + 64 + LIGHT, 0, 255).astype(np.uint8)).save(out, "PNG")
-    return out.getvalue()
 
 
 @pytest.fixture(scope="module")
