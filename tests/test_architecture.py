@@ -24,6 +24,7 @@ FLOORS = [
     {"effort", "lineage", "plan", "recover", "scan", "judgement", "views", "project", "share", "follow", "roundtrip"},
     {"training", "bring", "client", "look", "news"},
     {"probation"},
+    {"replay"},
     {"steps"},
     {"backup", "inbox", "pipeline", "predicting", "releases", "tidy", "doctor"},
     {"checking", "ledger", "verify"},

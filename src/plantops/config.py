@@ -126,6 +126,7 @@ class ServeConfig:
     keep: bool = False
     keep_photos: int = 500
     keep_mb: float = 500
+    replay: int = 0
 
 
 @dataclass(frozen=True)
@@ -209,7 +210,6 @@ class DiskConfig:
     min_free_gb: float = 1.0
 
 
-# The first two are told when asked for.
 Event = Literal[
     "started", "succeeded", "failed", "refused", "released", "rolled_back", "watch_stopped", "drifted", "misbehaves"
 ]  # fmt: skip
@@ -217,7 +217,7 @@ Event = Literal[
 
 @dataclass(frozen=True)
 class NotifyConfig:
-    """Who is told of which events. ``${NAME}`` in a text is of the environment, ``${file:PATH}`` of a file."""
+    """Who is told of which events; ``${NAME}`` in a text is of the environment, ``${file:PATH}`` of a file."""
 
     targets: tuple[str, ...] = ()
     webhooks: tuple[str, ...] = ()

@@ -10,7 +10,7 @@ from plantops.behaviour import Figures, alike, broken
 from plantops.config import Config
 from plantops.console import Console
 from plantops.errors import Refused, StepFailed
-from plantops.store import Release, Store
+from plantops.store import MISBEHAVES, Store
 
 _EVERY_S = 1.0
 
@@ -50,18 +50,17 @@ def figures(backend: deploy.Backend) -> Figures | None:
         return None
 
 
-def sent_back(
-    config: Config, store: Store, console: Console, release: Release, probation: Probation
-) -> Refused | StepFailed:
-    """What ends the run, so that the old release answers again; the new one does not come back by itself."""
+def sent_back(config: Config, store: Store, console: Console, probation: Probation) -> Refused | StepFailed:
+    """What ends the run, so that the old release answers (again); the new one does not come back by itself."""
     said = "".join(f"\n    {one}" for one in probation.wrong)
-    current = store.in_service()
-    if current is None or current.id == release.id:  # the same model, served by other code or settings
-        return StepFailed(f"{release.id} answers worse than before, what served before serves again:{said}")
+    current, release = store.in_service(), store.release(probation.release)
+    if current is None or release is None or current == release:  # the same model, served by other code or settings
+        return StepFailed(f"{probation.release} answers worse than before, what served before serves again:{said}")
+    store.note(release.id, MISBEHAVES, "; ".join(probation.wrong))
     store.withdraw(release.id)
     told = news.rolled_back(config, current, release, probation.backend.url, probation.wrong)
     notify.post(config, console, told)
     return Refused(
-        f"{release.id} answers worse than {current.id}, which serves again:{said}",
+        f"{release.id} answers worse than {current.id}, which serves:{said}",
         f"plantops rollback {release.id} deploys it all the same",
     )

@@ -24,6 +24,7 @@ from plantops import (
     news,
     notify,
     plan,
+    replay,
     training,
 )  # fmt: skip
 from plantops.bundle import BadBundle, Bundle
@@ -266,7 +267,8 @@ def try_(work: Work) -> str:
     work.trial = work.backend.start(work.shelf.release(work.chosen().id))
     work.undo.callback(_give_up, work)
     worst = work.backend.try_golden(work.trial)
-    return f"golden photos answered, off by {worst:.1e} at most"
+    more = replay.before_switch(work.config, work.store, work.console, work.backend, work.trial, work.run)
+    return f"golden photos answered, off by {worst:.1e} at most{more}"
 
 
 def switch(work: Work) -> str:
@@ -298,7 +300,7 @@ def _look(work: Work) -> None:
     if work.probation and not work.probation.wrong and work.probation.look():
         work.store.note(work.chosen().id, MISBEHAVES, "; ".join(work.probation.wrong))
         if work.config.deploy.auto_rollback == "on":
-            raise sent_back(work.config, work.store, work.console, work.chosen(), work.probation)
+            raise sent_back(work.config, work.store, work.console, work.probation)
 
 
 def promote(work: Work) -> str:

@@ -22,6 +22,7 @@ from plantops.serve.explain import explain as explained
 from plantops.serve.keeper import Keeper
 from plantops.serve.metrics import Input, Metrics
 from plantops.serve.predictor import Predictor, Seen
+from plantops.serve.recent import Recent
 from plantops.serve.room import Room
 from plantops.serve.schema import ClassScore, Health, ModelInfo, Prediction
 from plantops.serve.settings import Settings
@@ -38,6 +39,7 @@ class Service:
     def __init__(self, settings: Settings, kept: Path | None = None) -> None:
         self.settings = settings
         self.keeper = Keeper(kept, settings.keep_photos, int(settings.keep_mb * 1e6)) if kept else None
+        self._recent = Recent(kept, settings.replay) if kept and settings.replay else None
         self.metrics = Metrics()
         self._most = settings.workers + settings.max_waiting
         self.budget = Budget(settings.max_held_bytes)
@@ -103,6 +105,8 @@ class Service:
         name, confidence = ranked[0]
         if counts:
             self._count(name, confidence, seconds, seen, photo)
+            if self._recent:
+                self._pool.submit(self._recent.add, data, predictor.identity.release, name, confidence)
         answer = Prediction(
             request_id=request_id,
             prediction=name,
