@@ -89,11 +89,11 @@ class Usual:
 
 def picture(pixels: NDArray[np.uint8]) -> Floats:
     """:data:`PICTURE` of pixels (size, size, 3). Sharpness is the step between neighbours, against the contrast."""
-    small = pixels[::2, ::2].astype(np.float32)
-    red, green, blue = small.reshape(-1, 3).mean(0)
+    planes = [np.ascontiguousarray(pixels[::2, ::2, channel]) for channel in range(3)]  # a third of the time
+    red, green, blue = (plane.mean() for plane in planes)
     lines = pixels[::4, :, 1].astype(np.float32)
-    contrast, step = lines.std(), np.abs(np.diff(lines)).mean()
-    colour = (small.max(2) - small.min(2)).mean()
+    contrast, step = lines.std(), np.abs(lines[:, 1:] - lines[:, :-1]).mean()
+    colour = (np.maximum.reduce(planes) - np.minimum.reduce(planes)).mean()
     sharpness = np.log((step + 0.5) / (contrast + 0.5))
     return np.array([(red + green + blue) / 3, contrast, sharpness, colour, red - blue], np.float64)
 

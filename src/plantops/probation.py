@@ -25,9 +25,9 @@ class Probation:
     wrong: list[str] = field(default_factory=list)
     _looked: float = 0.0
 
-    def look(self) -> list[str]:
-        """What is wrong with the new one, in words; asked of it once a second at most, until something is."""
-        if self.wrong or time.monotonic() - self._looked < _EVERY_S:
+    def look(self, at_once: bool = False) -> list[str]:
+        """What is wrong with the new one, in words; asked of it once a second, or ``at_once``, until something is."""
+        if self.wrong or (time.monotonic() - self._looked < _EVERY_S and not at_once):
             return self.wrong
         self._looked = time.monotonic()
         now = figures(self.backend)

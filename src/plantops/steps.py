@@ -289,15 +289,16 @@ def watch(work: Work) -> str:
         return Skipped("")
     seconds, one = work.config.deploy.watch_seconds, work.probation
     work.backend.watch(seconds, lambda: _look(work))
+    _look(work, at_once=True)
     if one and one.wrong:
         notify.post(work.config, work.console, news.misbehaves(work.config, one.release, one.wrong))
         return f"looked on for {seconds:g} s: {'; '.join(one.wrong)}"
     return f"well for {seconds:g} s{one.sentence() if one else ''}"
 
 
-def _look(work: Work) -> None:
+def _look(work: Work, at_once: bool = False) -> None:
     """What the new release answers, beside what the old one did. Raises what ends the run when that is wanted."""
-    if work.probation and not work.probation.wrong and work.probation.look():
+    if work.probation and not work.probation.wrong and work.probation.look(at_once):
         work.store.note(work.chosen().id, MISBEHAVES, "; ".join(work.probation.wrong))
         if work.config.deploy.auto_rollback == "on":
             raise sent_back(work.config, work.store, work.console, work.probation)
