@@ -190,7 +190,10 @@ def _watched(public: Address) -> dict[str, Any]:
 
 def metrics(public: Address) -> str:
     """What `/metrics` says. Raises StepFailed when it says nothing."""
-    return ask(public, "/metrics").body.decode()
+    reply = ask(public, "/metrics")
+    if reply.status != 200:
+        raise StepFailed(f"{public.url}/metrics answers {reply.status}: {reply.text}")
+    return reply.body.decode()
 
 
 def predict(address: Address, photo: bytes, timeout: float = 30) -> dict[str, float]:
