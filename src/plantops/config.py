@@ -210,9 +210,8 @@ class DiskConfig:
     min_free_gb: float = 1.0
 
 
-Event = Literal[
-    "started", "succeeded", "failed", "refused", "released", "rolled_back", "watch_stopped", "drifted", "misbehaves"
-]  # fmt: skip
+Event = Literal["started", "succeeded", "failed", "refused", "released", "rolled_back", "watch_stopped", "drifted",
+                "misbehaves"]  # fmt: skip
 
 
 @dataclass(frozen=True)

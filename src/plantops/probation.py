@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import dataclass, field
 
@@ -10,7 +11,7 @@ from plantops.behaviour import Figures, alike, broken
 from plantops.config import Config
 from plantops.console import Console
 from plantops.errors import Refused, StepFailed
-from plantops.store import MISBEHAVES, Store
+from plantops.store import BEFORE, MISBEHAVES, Store
 
 _EVERY_S = 1.0
 
@@ -48,6 +49,22 @@ def figures(backend: deploy.Backend) -> Figures | None:
         return Figures.of(backend.metrics())
     except StepFailed:
         return None
+
+
+def remember(store: Store, one: Probation | None) -> None:
+    """Note the figures of the release that is being replaced, for watch to go on comparing with."""
+    current = store.in_service()
+    if one and one.before and current and current.id != one.release:
+        store.note(one.release, BEFORE, json.dumps(one.before.to_dict()))
+
+
+def look_on(config: Config, store: Store, console: Console, one: Probation | None, at_once: bool = False) -> None:
+    """Look; what is wrong is noted with the release. Raises Refused or StepFailed where it is to go back."""
+    if one is None or one.wrong or not one.look(at_once):
+        return
+    store.note(one.release, MISBEHAVES, "; ".join(one.wrong))
+    if config.deploy.auto_rollback == "on":
+        raise sent_back(config, store, console, one)
 
 
 def sent_back(config: Config, store: Store, console: Console, probation: Probation) -> Refused | StepFailed:

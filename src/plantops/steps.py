@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from plantops import (
@@ -32,9 +32,9 @@ from plantops.config import LOCK, Config
 from plantops.console import Console
 from plantops.errors import PlantopsError, Refused, StepFailed
 from plantops.plan import Plan
-from plantops.probation import Probation, figures, sent_back
+from plantops.probation import Probation, figures, look_on, remember
 from plantops.shelf import Shelf
-from plantops.store import BEFORE, MISBEHAVES, Release, Store, now
+from plantops.store import Release, Store, now
 from plantops.tracking import Tracker
 from plantops.views import recount, show
 
@@ -288,28 +288,20 @@ def watch(work: Work) -> str:
     if work.trial is None:
         return Skipped("")
     seconds, one = work.config.deploy.watch_seconds, work.probation
-    work.backend.watch(seconds, lambda: _look(work))
-    _look(work, at_once=True)
+    look = partial(look_on, work.config, work.store, work.console, one)
+    work.backend.watch(seconds, look)
+    look(at_once=True)
     if one and one.wrong:
         notify.post(work.config, work.console, news.misbehaves(work.config, one.release, one.wrong))
         return f"looked on for {seconds:g} s: {'; '.join(one.wrong)}"
     return f"well for {seconds:g} s{one.sentence() if one else ''}"
 
 
-def _look(work: Work, at_once: bool = False) -> None:
-    """What the new release answers, beside what the old one did. Raises what ends the run when that is wanted."""
-    if work.probation and not work.probation.wrong and work.probation.look(at_once):
-        work.store.note(work.chosen().id, MISBEHAVES, "; ".join(work.probation.wrong))
-        if work.config.deploy.auto_rollback == "on":
-            raise sent_back(work.config, work.store, work.console, work.probation)
-
-
 def promote(work: Work) -> str:
     """The store says that it is in service; production, aliases and the rest follow."""
     release = work.chosen()
     if work.trial is not None:
-        if work.probation and work.probation.before and work.store.in_service() != release:
-            work.store.note(release.id, BEFORE, json.dumps(work.probation.before.to_dict()))
+        remember(work.store, work.probation)
         work.store.put_in_service(release.id, serving(work.config, work.backend.serving_code()), f"run {work.run}")
         deploy.remember(work.store, work.backend.name)
         work.undo.pop_all()
