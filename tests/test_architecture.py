@@ -12,18 +12,20 @@ from conftest import ROOT
 
 SOURCE = ROOT / "src" / "plantops"
 BASE = {"errors", "preprocess", "dirhash", "keys", "shipped"}
-GROUND = {*BASE, "whole", "photo", "console", "process", "bundle", "kept", "ahead", "artifacts", "daemon"}
+GROUND = {*BASE, "whole", "photo", "drift", "console", "process", "bundle", "kept", "ahead", "artifacts", "daemon"}
 FLOORS = [
     BASE,
     GROUND - BASE - {"daemon"},
     {"daemon"},
     {"archive", "config", "store", "lock", "shelf"},
-    {"code", "recall", "written"},
+    {"behaviour", "code", "recall", "written"},
     {"remote", "branch"},
     {"dvc", "dvclocks", "cache", "git", "tracking", "deploy", "sample", "service", "detect", "gate", "notify"},
     {"effort", "lineage", "plan", "recover", "scan", "judgement", "views", "project", "share", "follow", "roundtrip"},
-    {"training", "bring", "client", "look"},
-    {"steps", "news"},
+    {"training", "bring", "client", "look", "news"},
+    {"probation"},
+    {"replay"},
+    {"steps"},
     {"backup", "inbox", "pipeline", "predicting", "releases", "tidy", "doctor"},
     {"checking", "ledger", "verify"},
     {"watch"},
@@ -33,7 +35,7 @@ FLOORS = [
     {"cli"},
     {"__main__"},
 ]
-WINGS = {"ml": GROUND, "serve": {"ahead", "bundle", "kept", "photo", "preprocess"}}
+WINGS = {"ml": GROUND, "serve": {"ahead", "bundle", "drift", "kept", "photo", "preprocess"}}
 
 
 def rooms() -> dict[str, list[Path]]:

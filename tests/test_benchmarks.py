@@ -19,6 +19,7 @@ FOLDER = ROOT / "benchmarks"
     [
         "check",
         "data",
+        "drift",
         "finetune",
         "gate",
         "image",

@@ -115,6 +115,9 @@ def _release(facts: dict[str, Any], console: Console) -> None:
     for one in facts["services"]:
         left = f", in place of {one['replaced']}" if one["replaced"] else ""
         _line(console, "in service", f"{_minute(one['at'])} by {one['reason']}{left}")
+    for key in ("misbehaves", "drifted"):
+        if facts[key]:
+            _line(console, key, facts[key])
     for sentence in facts["changed"]:
         _line(console, "because of", sentence)
     for name, path in facts["reports"].items() or {"reports": "none were kept with it"}.items():

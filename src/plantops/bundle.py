@@ -4,7 +4,8 @@
                      ``embedding`` (n, features) and ``maps`` (n, classes, rows, columns)
 ``model.ckpt``       the Lightning checkpoint it came from (not needed for serving)
 ``manifest.json``    classes, preprocessing, temperature, thresholds, digests
-``reference.npz``    optional: what the photos it learned from look like to it (``mean``, ``whiten``)
+``reference.npz``    optional: what the photos it learned from look like to it (``mean``, ``whiten``), and what is
+                     usual of photos that it did not learn from (:mod:`plantops.drift`)
 ``learned.csv``      optional: photos (md5, split) that the network had learned from before its last training began
 ``golden.json``      for each file in ``golden/``: the checkpoint's probabilities
 

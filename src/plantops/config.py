@@ -17,7 +17,6 @@ PIPELINE, PARAMS, LOCK, CODE = "dvc.yaml", "params.yaml", "dvc.lock", "training_
 OWN_FILES = (LOCK, CODE)
 MIN_INTERVAL_S = 0.1  # between two looks of `plantops watch`
 
-
 Level = Literal["ignore", "note", "warn", "stop"]
 
 
@@ -103,7 +102,15 @@ class DeployConfig:
     port: int = 8000
     start_timeout_s: float = 60
     watch_seconds: float = 5
+    auto_rollback: Literal["off", "notify", "on"] = "notify"
     keep_alive_s: float = 75
+
+
+@dataclass(frozen=True)
+class MonitorConfig:
+    """What is done when photos drift: people are told, or a run is forced besides, once for the same inputs."""
+
+    on_drift: Literal["notify", "retrain"] = "notify"
 
 
 @dataclass(frozen=True)
@@ -119,6 +126,7 @@ class ServeConfig:
     keep: bool = False
     keep_photos: int = 500
     keep_mb: float = 500
+    replay: int = 0
 
 
 @dataclass(frozen=True)
@@ -202,17 +210,18 @@ class DiskConfig:
     min_free_gb: float = 1.0
 
 
-Event = Literal["started", "succeeded", "failed", "refused", "released", "rolled_back", "watch_stopped"]
+Event = Literal["started", "succeeded", "failed", "refused", "released", "rolled_back", "watch_stopped", "drifted",
+                "misbehaves"]  # fmt: skip
 
 
 @dataclass(frozen=True)
 class NotifyConfig:
-    """Who is told of which events. ``${NAME}`` in a text is of the environment, ``${file:PATH}`` of a file."""
+    """Who is told of which events; ``${NAME}`` in a text is of the environment, ``${file:PATH}`` of a file."""
 
     targets: tuple[str, ...] = ()
     webhooks: tuple[str, ...] = ()
     webhook_secret: str = ""
-    events: tuple[Event, ...] = ("failed", "refused", "released", "rolled_back", "watch_stopped")
+    events: tuple[Event, ...] = get_args(Event)[2:]
 
 
 @dataclass(frozen=True)
@@ -226,6 +235,8 @@ class HooksConfig:
     released: str = ""
     rolled_back: str = ""
     watch_stopped: str = ""
+    drifted: str = ""
+    misbehaves: str = ""
     limit_s: float = 60
 
 
@@ -240,6 +251,7 @@ class Config:
     mlflow: MlflowConfig = field(default_factory=MlflowConfig)
     gate: GateConfig = field(default_factory=GateConfig)
     deploy: DeployConfig = field(default_factory=DeployConfig)
+    monitor: MonitorConfig = field(default_factory=MonitorConfig)
     serve: ServeConfig = field(default_factory=ServeConfig)
     api: ApiConfig = field(default_factory=ApiConfig)
     docker: DockerConfig = field(default_factory=DockerConfig)
@@ -321,18 +333,16 @@ def _check(config: Config, name: str) -> None:
         said = f"gate.confidence must lie between 0.5 and 1, not {config.gate.confidence}"
         raise SetupError(f"{name}: {said}", f"mend it in {name}")
     ports = {
-        "deploy.port": config.deploy.port,
-        "mlflow.ui_port": config.mlflow.ui_port,
-        "prometheus.port": config.prometheus.port,
-        "grafana.port": config.grafana.port,
-    }
+        "deploy.port": config.deploy.port, "mlflow.ui_port": config.mlflow.ui_port,
+        "prometheus.port": config.prometheus.port, "grafana.port": config.grafana.port,
+    }  # fmt: skip
     for key, port in ports.items():
         if not 1 <= port <= 65535:
             raise SetupError(f"{name}: {key} must lie between 1 and 65535, not {port}")
     _check_api(config.api, name)
     if config.watch.interval_s < MIN_INTERVAL_S:
-        said = f"watch.interval_s must be at least {MIN_INTERVAL_S:g} seconds, not {config.watch.interval_s:g}"
-        raise SetupError(f"{name}: {said}", f"mend it in {name}")
+        said = f"must be at least {MIN_INTERVAL_S:g} seconds, not {config.watch.interval_s:g}"
+        raise SetupError(f"{name}: watch.interval_s {said}", f"mend it in {name}")
     if config.notify.webhooks and not config.notify.webhook_secret.startswith("${"):
         said = "notify.webhook_secret must be ${NAME} or ${file:PATH}: webhooks are signed, and no secret stands here"
         raise SetupError(f"{name}: {said}", f"mend it in {name}")
@@ -374,6 +384,8 @@ def _value(hint: Any, value: Any, path: str) -> Any:
             raise _Bad(f"{path} must hold keys and values, not {value!r}")
         return _build(hint, value, path + ".")
     if get_origin(hint) is Literal:
+        if isinstance(value, bool) and "on" in get_args(hint):  # what YAML makes of on and off
+            value = "on" if value else "off"
         if value not in get_args(hint):
             raise _Bad(f"{path} must be one of {', '.join(map(repr, get_args(hint)))}, not {value!r}")
         return value

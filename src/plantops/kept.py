@@ -3,6 +3,7 @@
 ``feedback.jsonl``      one answer of a person a line; when it is full, the older half is ``feedback.jsonl.1``
 ``photos/<id>.jpg``     a photo that the model was unsure of (only with ``serve.keep``), as it came, by its request
 ``photos/<id>.json``    what the API answered, written before the photo: a photo that is there has an answer
+``recent/``             with ``serve.replay``, the photos of the last requests, for the next release to be asked again
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-PHOTOS, FEEDBACK = "photos", "feedback.jsonl"
+PHOTOS, FEEDBACK, RECENT = "photos", "feedback.jsonl", "recent"
 NOT_A_LEAF = "not a leaf"
 LONGEST_NAME = 100
 # Letters and digits of any script, and what PlantVillage's own names hold. No dot or dash at the beginning (hidden
@@ -51,6 +52,11 @@ def photos(folder: Path) -> list[Photo]:
     """The photos kept in ``folder``, oldest first; one whose answer cannot be read has an empty one."""
     found = [one for one in (folder / PHOTOS).glob("[!.]*") if one.suffix != ".json"]
     return [Photo(one.stem, one, _object(one.with_suffix(".json"))) for one in sorted(found, key=_age)]
+
+
+def recent(folder: Path) -> list[tuple[Path, dict[str, Any]]]:
+    """The photos of the last requests, and what was answered: ``release``, ``prediction``, ``confidence``."""
+    return [(one.with_suffix(".photo"), _object(one)) for one in sorted((folder / RECENT).glob("[!.]*.json"))]
 
 
 def opinions(folder: Path) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from plantops.config import PARAMS, Config
 from plantops.deploy import image
 from plantops.errors import SetupError
 from plantops.shelf import REPORTS, Shelf
-from plantops.store import Release, Run, Served, StepRow, Store
+from plantops.store import DRIFTED, MISBEHAVES, Release, Run, Served, StepRow, Store
 
 
 def history(store: Store, limit: int) -> list[dict[str, Any]]:
@@ -67,6 +67,8 @@ def release(config: Config, store: Store, found: Release) -> dict[str, Any]:
         "verdict": facts.get("verdict"),
         "image_tag": image.tag(config, found.id) if listed.image else None,
         "services": services,
+        "misbehaves": store.noted(found.id, MISBEHAVES) or None,
+        "drifted": store.noted(found.id, DRIFTED) or None,
         "replaced": before,
         "changed": _changed(shelf, before, inputs) if before else [],
         "reports": {path.stem: str(path) for path in sorted((folder / REPORTS).glob("*.*"))},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from plantops import judgement, store
@@ -56,11 +57,23 @@ def died(config: Config, run: store.Run) -> News:
     return News("failed", run.id, config.project, title, ("its process was killed, or the power went",), run.id)
 
 
-def rolled_back(config: Config, target: Release, left: Release | None, api: str) -> News:
-    """A person went back to an older release."""
-    at, title = now(), f"{config.project}: rolled back to {target.id}"
-    lines = (*([f"from {left.id}"] if left else []), *_drawn(target))
+def rolled_back(config: Config, target: Release, left: Release | None, api: str, why: Sequence[str] = ()) -> News:
+    """A person went back to an older release; or plantops did by itself, and says ``why``."""
+    at, title = now(), f"{config.project}: rolled back{' by itself' if why else ''} to {target.id}"
+    lines = (*([f"from {left.id}"] if left else []), *_short(list(why)), *_drawn(target))
     return News("rolled_back", at, config.project, title, lines, "", target.id, {}, {"api": f"{api}/docs"}, at)
+
+
+def misbehaves(config: Config, release: str, why: Sequence[str]) -> News:
+    """A new release answers worse than the one before it did, and stays: a person decides."""
+    title = f"{config.project}: {release} answers worse than the release before it"
+    return News("misbehaves", release, config.project, title, (*_short(list(why)), "plantops rollback"), "", release)
+
+
+def drifted(config: Config, release: str, how: Sequence[str], then: str) -> News:
+    """The photos of late are not like those that the release in service learned from."""
+    title = f"{config.project}: the photos have changed"
+    return News("drifted", release, config.project, title, (*_short(list(how)), then), "", release)
 
 
 def watch_stopped(config: Config, since: str, why: str) -> News:

@@ -140,6 +140,8 @@ def _close(work: steps.Work, state: str, error: str) -> None:
 
 
 def _tell(work: steps.Work, state: str, error: str) -> None:
+    if state == store.REFUSED and work.release and work.store.noted(work.release.id, store.MISBEHAVES):
+        return  # told already, with what answers again
     told = news.ended(work.config, work.run, state, work.release, work.verdict, error, work.backend.url)
     if told:
         notify.post(work.config, work.console, told)

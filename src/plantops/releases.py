@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -68,8 +69,10 @@ def listed(config: Config, store: Store) -> list[Listed]:
     ]  # fmt: skip
 
 
-def roll_back(config: Config, console: Console, name: str | None) -> Release:
+def roll_back(config: Config, console: Console, name: str | None, why: Sequence[str] = ()) -> Release:
     """Switch to another release (the previous one by default); a newer one that is left is withdrawn.
+
+    ``why`` it is done where nobody asked for it: then the one left is always withdrawn.
 
     No network, no training, and no waiting for MLflow: its aliases follow in a process of their own.
     """
@@ -82,11 +85,13 @@ def roll_back(config: Config, console: Console, name: str | None) -> Release:
             raise SetupError(f"{target.id} is in service already", "plantops releases")
         _switch(backend, shelf, target, console)
         by = serving(config, backend.serving_code())
-        store.put_in_service(target.id, by, f"rollback by {lock.user()}", withdraw=_withdrawn(store, current, target))
+        left = current.id if current and why else _withdrawn(store, current, target)
+        reason = f"itself, back from {left}: {'; '.join(why)}" if why else f"rollback by {lock.user()}"
+        store.put_in_service(target.id, by, reason, withdraw=left)
         _settle(backend, store, console)
         with lock.hold(config.state, lock.VIEWS, patience=60):
             shelf.produce(target.id)
-        notify.post(config, console, news.rolled_back(config, target, current, backend.url))
+        notify.post(config, console, news.rolled_back(config, target, current, backend.url, why))
     argv = [sys.executable, "-m", "plantops", "follow", "--config", str(config.file)]
     process.detach(argv, config.root, config.state / "logs" / "follow.log")
     return target

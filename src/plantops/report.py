@@ -122,6 +122,8 @@ def status(config: Config, console: Console, as_json: bool) -> None:
     if anyway:
         console.say(f"            {_anyway(anyway)}", "yellow")
     console.say(f"answering   {_answering(running) if current else 'no'}")
+    for one in (running.drift or ()) if running else ():
+        console.say(f"drift       the photos are {one}", "yellow")
     console.say(f"mlflow      {page or 'not running: plantops up'}")
     console.say(f"going on    {holder or 'nothing'}")
     console.say(f"watch       {heartbeat.said(config.state)}")

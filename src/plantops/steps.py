@@ -6,14 +6,33 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from plantops import artifacts, code, deploy, detect, dvc, effort, gate, git, judgement, lineage, lock, plan, training
+from plantops import (
+    artifacts,
+    code,
+    deploy,
+    detect,
+    dvc,
+    effort,
+    gate,
+    git,
+    judgement,
+    lineage,
+    lock,
+    news,
+    notify,
+    plan,
+    replay,
+    training,
+)  # fmt: skip
 from plantops.bundle import BadBundle, Bundle
 from plantops.config import LOCK, Config
 from plantops.console import Console
 from plantops.errors import PlantopsError, Refused, StepFailed
 from plantops.plan import Plan
+from plantops.probation import Probation, figures, look_on, remember
 from plantops.shelf import Shelf
 from plantops.store import Release, Store, now
 from plantops.tracking import Tracker
@@ -64,6 +83,7 @@ class Work:
     release: Release | None = None
     trial: deploy.Trial | None = None
     switched: bool = False
+    probation: Probation | None = None
 
     def bundle(self) -> Bundle:
         """The candidate. Raises StepFailed when it is not whole."""
@@ -247,31 +267,41 @@ def try_(work: Work) -> str:
     work.trial = work.backend.start(work.shelf.release(work.chosen().id))
     work.undo.callback(_give_up, work)
     worst = work.backend.try_golden(work.trial)
-    return f"golden photos answered, off by {worst:.1e} at most"
+    more = replay.before_switch(work.config, work.store, work.console, work.backend, work.trial, work.run)
+    return f"golden photos answered, off by {worst:.1e} at most{more}"
 
 
 def switch(work: Work) -> str:
     """Traffic moves to it; the old one still stands."""
     if work.trial is None:
         return Skipped("")
+    if work.config.deploy.auto_rollback != "off":
+        before = figures(work.backend) if work.store.in_service() else None
+        work.probation = Probation(work.backend, work.chosen().id, before)
     work.backend.switch(work.trial)
     work.switched = True
     return f"{work.chosen().id} answers on {work.backend.url}"
 
 
 def watch(work: Work) -> str:
-    """Look on for a while, the old one standing by."""
+    """Look on for a while, the old one standing by. Raises Refused when it answers worse than that one did."""
     if work.trial is None:
         return Skipped("")
-    seconds = work.config.deploy.watch_seconds
-    work.backend.watch(seconds)
-    return f"well for {seconds:g} s"
+    seconds, one = work.config.deploy.watch_seconds, work.probation
+    look = partial(look_on, work.config, work.store, work.console, one)
+    work.backend.watch(seconds, look)
+    look(at_once=True)
+    if one and one.wrong:
+        notify.post(work.config, work.console, news.misbehaves(work.config, one.release, one.wrong))
+        return f"looked on for {seconds:g} s: {'; '.join(one.wrong)}"
+    return f"well for {seconds:g} s{one.sentence() if one else ''}"
 
 
 def promote(work: Work) -> str:
     """The store says that it is in service; production, aliases and the rest follow."""
     release = work.chosen()
     if work.trial is not None:
+        remember(work.store, work.probation)
         work.store.put_in_service(release.id, serving(work.config, work.backend.serving_code()), f"run {work.run}")
         deploy.remember(work.store, work.backend.name)
         work.undo.pop_all()

@@ -24,6 +24,7 @@ from plantops.deploy.compose import engine
 from plantops.deploy.compose.stack import API
 from plantops.store import FAILED, REFUSED, RELEASED, Release, Store, now
 from plantops.watch import heartbeat, metrics
+from serve.looking import PLAIN, LookingModel, looking_release, usual
 
 pytestmark = [pytest.mark.ci, pytest.mark.timeout(900)]
 
@@ -83,7 +84,9 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Config]:
         docker=DockerConfig(image=f"plantops-test-{uuid.uuid4().hex[:8]}", mlflow=False),
         prometheus=PrometheusConfig(port=free_port()), grafana=GrafanaConfig(enabled=False),
     )  # fmt: skip
-    release = make_release(tmp_path_factory.mktemp("monitoring") / RELEASE)
+    centre, limits = LookingModel().seen(PLAIN[0])[0], {"unsure": 0.5, "unlike": 1.0}
+    place = tmp_path_factory.mktemp("monitoring") / RELEASE
+    release = looking_release(place, centre, more=usual().arrays(), thresholds=limits)
     client = engine.client()
     image.build(client, made, release, print)
     yield made

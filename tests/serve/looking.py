@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
 
-from bundle_factory import SIZE, SPEC, TinyModel, make_release
+from bundle_factory import CLASSES, SIZE, SPEC, TinyModel, make_release, photo
 from plantops.bundle import EMBEDDING, LOGITS, MAPS, REFERENCE
+from plantops.drift import ASPECTS, SINGLE, Usual, picture
 from plantops.photo import decode, normalise, table
 
 CELL = 8
 CELLS = SIZE // CELL
+WINDOW = 10
+PLAIN, LIGHT = [photo(seed) for seed in range(WINDOW)], 60.0
 EVERYTHING_UNSURE = {"unsure": 1.01}
 
 
@@ -30,9 +36,9 @@ class LookingModel(TinyModel):
         shape = (len(self.classes), 3, CELL, CELL)
         return (np.random.default_rng(self.seed).normal(size=shape) * 0.2).astype(np.float32)
 
-    def seen(self, photo: bytes) -> tuple[np.ndarray, np.ndarray]:
+    def seen(self, data: bytes) -> tuple[np.ndarray, np.ndarray]:
         """Embedding (3,) and maps (classes, 4, 4), computed with numpy alone."""
-        batch = normalise(decode(photo, SPEC)[None], table(SPEC))[0]
+        batch = normalise(decode(data, SPEC)[None], table(SPEC))[0]
         cells = batch.reshape(3, CELLS, CELL, CELLS, CELL)
         return batch.mean(axis=(1, 2)), np.einsum("cixjy,kcxy->kij", cells, self.kernel)
 
@@ -58,12 +64,14 @@ class LookingModel(TinyModel):
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
-def looking_release(folder: Path, centre: np.ndarray | None = None, **changes: Any) -> Path:
-    """A release of the model; ``centre``: the mean embedding that its reference has."""
+def looking_release(
+    folder: Path, centre: np.ndarray | None = None, more: Mapping[str, Any] = MappingProxyType({}), **changes: Any
+) -> Path:
+    """A release of the model; ``centre``: the mean embedding that its reference has, beside ``more`` arrays."""
     if centre is None:
         return make_release(folder, LookingModel(), **changes)
     return with_reference(
-        folder, reference(mean=centre.astype(np.float32), whiten=np.eye(3, dtype=np.float32)), **changes
+        folder, reference(mean=centre.astype(np.float32), whiten=np.eye(3, dtype=np.float32), **more), **changes
     )
 
 
@@ -79,3 +87,22 @@ def with_reference(folder: Path, data: bytes, **changes: Any) -> Path:
     made = make_release(folder, LookingModel(), reference=hashlib.sha256(data).hexdigest(), **changes)
     (made / REFERENCE).write_bytes(data)
     return made
+
+
+def usual() -> Usual:
+    """As if the photos above had been held out: only brightness has a limit that anything could exceed."""
+    looks = np.stack([picture(decode(one, SPEC)) for one in PLAIN]).mean(0)
+    means = np.zeros((len(CLASSES), len(SINGLE) + 2), np.float32)
+    means[:, : len(looks)] = looks
+    limits = np.full((1, len(ASPECTS)), 1e9, np.float32)
+    limits[0, 0] = LIGHT / 2
+    share = np.full(len(CLASSES), 1 / len(CLASSES), np.float32)
+    return Usual(np.eye(3, 2, dtype=np.float32), means, share, np.array([WINDOW]), limits, 0.01)
+
+
+def lighter(data: bytes) -> bytes:
+    """The photo, but LIGHT brighter."""
+    pixels = np.asarray(Image.open(io.BytesIO(data)), np.int16)
+    out = io.BytesIO()
+    Image.fromarray(np.clip(pixels // 2 + 64 + LIGHT, 0, 255).astype(np.uint8)).save(out, "PNG")
+    return out.getvalue()

@@ -219,9 +219,13 @@ class Local:
             f"the API on {now.url if now else self.url}" + (f" (release {now.release})" if now and now.release else "")
         ]
 
-    def watch(self, seconds: float) -> None:
+    def watch(self, seconds: float, look: Callable[[], None] = lambda: None) -> None:
         """Look at the public port for that long. Raises StepFailed when what it says or does is wrong."""
-        probe.watch(self.public, seconds)
+        probe.watch(self.public, seconds, look)
+
+    def metrics(self) -> str:
+        """What `/metrics` says on the public port. Raises StepFailed when it says nothing."""
+        return probe.metrics(self.public)
 
     def _flags(self) -> list[str]:
         values = {

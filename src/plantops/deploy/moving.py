@@ -101,9 +101,13 @@ class Moving:
         """Stop both."""
         return [*self._old.down(), *self._new.down()]
 
-    def watch(self, seconds: float) -> None:
+    def watch(self, seconds: float, look: Callable[[], None] = lambda: None) -> None:
         """Look at the public port for that long. Raises StepFailed when what it says or does is wrong."""
-        self._new.watch(seconds)
+        self._new.watch(seconds, look)
+
+    def metrics(self) -> str:
+        """Of the one that serves now. Raises StepFailed when it says nothing."""
+        return (self._old if self._old.serving() else self._new).metrics()
 
     def pages(self) -> dict[str, str]:
         """What else is served."""

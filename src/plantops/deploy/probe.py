@@ -8,9 +8,10 @@ import re
 import socket
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from plantops.bundle import GOLDEN_TOLERANCE, BadBundle, Bundle, worst_difference
@@ -20,6 +21,7 @@ from plantops.deploy.protocol import Serving, Trial
 from plantops.errors import StepFailed
 
 RELEASE_HEADER = "X-Plantops-Release"
+PROBE_HEADER = "X-Plantops-Probe"  # these photos are no traffic: they are not counted
 _EVERY_CLASS = 1000
 _POLL_S = 0.02
 _QUICK_S = 5.0
@@ -62,10 +64,17 @@ class _Connection(http.client.HTTPConnection):
             super().connect()
 
 
-def ask(address: Address, path: str, body: bytes | None = None, kind: str = "", timeout: float = _QUICK_S) -> Reply:
-    """GET, or POST ``body`` of content type ``kind``. Raises StepFailed when there is no answer."""
+def ask(
+    address: Address,
+    path: str,
+    body: bytes | None = None,
+    kind: str = "",
+    timeout: float = _QUICK_S,
+    more: Mapping[str, str] = MappingProxyType({}),
+) -> Reply:
+    """GET, or POST ``body`` of content type ``kind``, with ``more`` headers. Raises StepFailed without an answer."""
     connection = _Connection(address, timeout)
-    headers = {"Connection": "close", "Host": "localhost", **({"Content-Type": kind} if kind else {})}
+    headers = {"Connection": "close", "Host": "localhost", **({"Content-Type": kind} if kind else {}), **more}
     if address.key:
         headers["Authorization"] = f"Bearer {address.key}"
     try:
@@ -143,6 +152,7 @@ def serving(public: Address) -> Serving:
     return Serving(
         said.get("release"), said.get("digest"), str(said.get("status")), said.get("reason") or said.get("detail"),
         str(said.get("since")), int(said.get("pid", 0)), public.url, said.get("sample_data"),
+        None if said.get("drift") is None else tuple(said["drift"]),
     )  # fmt: skip
 
 
@@ -178,10 +188,18 @@ def _watched(public: Address) -> dict[str, Any]:
     return {"release": said["release"], "since": said["since"], "bugs": bugs}
 
 
+def metrics(public: Address) -> str:
+    """What `/metrics` says. Raises StepFailed when it says nothing."""
+    reply = ask(public, "/metrics")
+    if reply.status != 200:
+        raise StepFailed(f"{public.url}/metrics answers {reply.status}: {reply.text}")
+    return reply.body.decode()
+
+
 def predict(address: Address, photo: bytes, timeout: float = 30) -> dict[str, float]:
     """Probability by class name, for every class. Raises StepFailed on any answer but 200."""
     body, kind = form("file", "golden.jpg", photo)
-    reply = ask(address, f"/predict?top={_EVERY_CLASS}", body, kind, timeout)
+    reply = ask(address, f"/predict?top={_EVERY_CLASS}", body, kind, timeout, {PROBE_HEADER: "1"})
     if reply.status != 200:
         raise StepFailed(f"{address.url}/predict answered {reply.status}: {reply.text}")
     return {one["class"]: one["confidence"] for one in reply.json()["top5_predictions"]}

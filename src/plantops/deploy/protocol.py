@@ -23,7 +23,10 @@ class Trial:
 
 @dataclass(frozen=True)
 class Serving:
-    """What answers on the public port, as it says itself; ``status`` is healthy, starting or failed."""
+    """What answers on the public port, as it says itself; ``status`` is healthy, starting or failed.
+
+    ``drift``: how its photos differ from what it learned from, in words; None where it cannot tell.
+    """
 
     release: str | None
     digest: str | None
@@ -33,6 +36,7 @@ class Serving:
     pid: int
     url: str
     sample_data: bool | None
+    drift: tuple[str, ...] | None = None
 
 
 class Backend(Protocol):
@@ -98,8 +102,12 @@ class Backend(Protocol):
     def logs_argv(self, service: str, follow: bool) -> list[str]:
         """The command that shows the log of a service."""
 
-    def watch(self, seconds: float) -> None:
-        """Look at the public port for that long. Raises StepFailed when what it says or does is wrong."""
+    def watch(self, seconds: float, look: Callable[[], None] = lambda: None) -> None:
+        """Look at the public port for that long. Raises StepFailed when what it says or does is wrong, and whatever
+        ``look`` raises, which is called over and over."""
+
+    def metrics(self) -> str:
+        """What `/metrics` says on the public port. Raises StepFailed when it says nothing."""
 
 
 class Movable(Backend, Protocol):

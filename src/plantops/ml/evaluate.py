@@ -14,6 +14,7 @@ from plantops.errors import StepFailed
 from plantops.ml import (
     calibration,
     card,
+    drift,
     examine,
     field,
     files,
@@ -195,7 +196,8 @@ def _write(asker: Examiner, answered: Answered, metrics: dict[str, Any]) -> None
     classes, test = asker.model.info.classes, answered.test
     fresh_folder(files.EVALUATED)
     if asker.known is not None and "unlike" in metrics:
-        asker.known.write(files.REFERENCE)
+        usual = drift.learn(examine.held([one for one in (answered.test, answered.val) if one], len(classes)))
+        asker.known.write(files.REFERENCE, usual.arrays() if usual else {})
     predictions.write(files.PREDICTIONS, classes, [one.answers() for one in answered.judged()])
     probed = [one.answers(name) for name, one in answered.probes.items()]
     predictions.write(files.PROBED, classes, [*probed, *answered.repeats.values()])

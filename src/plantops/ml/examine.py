@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plantops.ml import calibration, changed, reference, scores, strange
+from plantops.ml.drift import Held
 from plantops.ml.model import Model, Seen
 from plantops.ml.predictions import Answers
 from plantops.ml.prepared import Photo, Prepared
@@ -104,6 +105,20 @@ def probe(asker: Examiner, test: Asked) -> dict[str, Asked]:
     drawn = [f"{kind}/{number:02d}" for kind, pictures in kinds.items() for number in range(len(pictures))]
     made = [Photo(row, path, "", "", "", STRANGE) for row, path in enumerate(drawn)]
     return {**found, STRANGE: asker.ask(made, np.concatenate(list(kinds.values())))}
+
+
+def held(asked: Sequence[Asked], classes: int) -> Held:
+    """Photos that were held out, with all that is known of them. Their network tells embeddings and distances."""
+    groups = np.unique([photo.group for one in asked for photo in one.photos], return_inverse=True)[1]
+    return Held(
+        np.concatenate([one.pixels for one in asked]),
+        np.concatenate([one.seen.embedding for one in asked if one.seen.embedding is not None]),
+        np.concatenate([one.distances for one in asked if one.distances is not None]),
+        np.concatenate([one.confidence for one in asked]),
+        np.concatenate([one.predicted for one in asked]),
+        groups.astype(np.int64),
+        classes,
+    )
 
 
 def _ordinary(prepared: Prepared, model: Model) -> Reference | None:

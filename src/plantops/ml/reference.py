@@ -2,12 +2,15 @@
 
 ``reference.npz`` in the bundle holds ``mean`` (d,) and ``whiten`` (d, k), float32; the squared distance of an embedding
 e is ``||(e - mean) @ whiten||^2``: Mahalanobis' distance, with a covariance shrunk as Ledoit and Wolf (2004) say.
+Beside them lie the arrays of :mod:`plantops.drift`, where there are held-out photos enough.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,9 +34,9 @@ class Reference:
         found: NDArray[np.float64] = (away**2).sum(1)
         return found
 
-    def write(self, path: Path) -> None:
-        """Write ``reference.npz``: the same values, the same bytes."""
-        np.savez(fresh_file(path), mean=self.mean, whiten=self.whiten)
+    def write(self, path: Path, more: Mapping[str, Any]) -> None:
+        """Write ``reference.npz``, with ``more`` arrays: the same values, the same bytes."""
+        np.savez(fresh_file(path), mean=self.mean, whiten=self.whiten, **more)
 
 
 def learn(embeddings: NDArray[np.float32]) -> Reference:

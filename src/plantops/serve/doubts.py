@@ -4,7 +4,7 @@
 ``manifest.thresholds["unlike"]``   squared Mahalanobis distance of a photo's embedding from the training photos' mean
                                     above which nothing is known of such photos (Lee et al. 2018, arXiv:1807.03888)
 ``reference.npz``                   ``mean`` float32 (d,), ``whiten`` float32 (d, k): that distance is
-                                    ``||(embedding - mean) @ whiten||^2``
+                                    ``||(embedding - mean) @ whiten||^2``; and what :mod:`plantops.drift` needs
 
 A bundle without a threshold says nothing of it: None, never a guess.
 """
@@ -18,16 +18,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plantops.bundle import REFERENCE, UNLIKE, UNSURE, BadBundle, Bundle
+from plantops.drift import Usual
 
 
 @dataclass(frozen=True)
 class Doubts:
-    """The thresholds of one bundle. ``mean`` and ``whiten`` are None where it cannot tell what is unlike."""
+    """The thresholds of one bundle. ``mean`` and ``whiten`` are None where it cannot tell what is unlike; ``usual``
+    where it cannot tell drift."""
 
     least_confidence: float | None
     most_distance: float | None
     mean: NDArray[np.float32] | None = None
     whiten: NDArray[np.float32] | None = None
+    usual: Usual | None = None
 
     @classmethod
     def load(cls, bundle: Bundle, has_embedding: bool) -> Doubts:
@@ -38,7 +41,7 @@ class Doubts:
             return cls(unsure, None)
         try:
             with np.load(path, allow_pickle=False) as arrays:
-                return cls(unsure, unlike, arrays["mean"], arrays["whiten"])
+                return cls(unsure, unlike, arrays["mean"], arrays["whiten"], Usual.read(arrays))
         except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise BadBundle(f"{path}: {type(error).__name__}: {error}") from None
 
@@ -51,9 +54,13 @@ class Doubts:
         """Whether the model abstains at this confidence."""
         return None if self.least_confidence is None else confidence < self.least_confidence
 
-    def unlike(self, embedding: NDArray[np.float32] | None) -> bool | None:
-        """Whether a photo with this embedding, (d,), looks like nothing the model was trained on."""
-        if embedding is None or self.mean is None or self.whiten is None or self.most_distance is None:
+    def distance(self, embedding: NDArray[np.float32] | None) -> float | None:
+        """How far a photo with this embedding, (d,), is from what the model was trained on, squared."""
+        if embedding is None or self.mean is None or self.whiten is None:
             return None
         offset = (embedding - self.mean) @ self.whiten
-        return bool(offset @ offset > self.most_distance)
+        return float(offset @ offset)
+
+    def unlike(self, distance: float | None) -> bool | None:
+        """Whether a photo at this squared distance looks like nothing the model was trained on."""
+        return None if distance is None or self.most_distance is None else distance > self.most_distance

@@ -41,12 +41,14 @@ class Seen:
 
     ``probabilities`` by class, in the manifest's order, float64 (classes,). ``unlike``: whether it looks like nothing
     that it was trained on, where the bundle can tell. ``maps``: class-activation maps, float32 (classes, rows,
-    columns), where they were asked for and the graph has them.
+    columns), where they were asked for and the graph has them. ``odd``: how it differs from what is usual, as
+    :meth:`plantops.drift.Usual.odd` gives it, where the bundle can tell.
     """
 
     probabilities: NDArray[np.float64]
     unlike: bool | None = None
     maps: NDArray[np.float32] | None = None
+    odd: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
@@ -80,11 +82,13 @@ class Predictor:
         names = [logits, *(name for name in others if wanted.get(name))]
         arrays = self.session.run(names, {self.session.get_inputs()[0].name: batch})
         found = {name: array[0] for name, array in zip(names, arrays, strict=True)}
-        return Seen(
-            softmax(found[logits].astype(np.float64) / self.manifest.temperature),
-            self.doubts.unlike(found.get(EMBEDDING)),
-            found.get(MAPS),
-        )
+        probabilities = softmax(found[logits].astype(np.float64) / self.manifest.temperature)
+        embedding = found.get(EMBEDDING)
+        far, usual, odd = self.doubts.distance(embedding), self.doubts.usual, None
+        if usual and embedding is not None and far is not None:
+            numbers = usual.photo(pixels, embedding, float(probabilities.max()), far)
+            odd = usual.odd(numbers, int(probabilities.argmax()))
+        return Seen(probabilities, self.doubts.unlike(far), found.get(MAPS), odd)
 
     def ranked(self, probabilities: NDArray[np.float64], top: int) -> list[tuple[str, float]]:
         """The ``top`` likeliest classes with their probability, likeliest first."""

@@ -157,6 +157,9 @@ class Health(Shape):
     sample_data: bool | None = None
     classes: int | None = None
     golden_difference: float | None = Field(default=None, description="largest difference on the golden photos")
+    drift: list[str] | None = Field(
+        default=None, description="how the photos of late differ from those it learned from; null: it cannot tell"
+    )
 
 
 class Liveness(Shape):

@@ -20,12 +20,14 @@ from plantops.preprocess import Preprocessing
 from plantops.serve import predictor as loader
 from plantops.serve.explain import explain as explained
 from plantops.serve.keeper import Keeper
-from plantops.serve.metrics import Metrics
+from plantops.serve.metrics import Input, Metrics
 from plantops.serve.predictor import Predictor, Seen
+from plantops.serve.recent import Recent
 from plantops.serve.room import Room
 from plantops.serve.schema import ClassScore, Health, ModelInfo, Prediction
 from plantops.serve.settings import Settings
 from plantops.serve.uploads import Budget
+from plantops.serve.windows import Windows
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -37,6 +39,7 @@ class Service:
     def __init__(self, settings: Settings, kept: Path | None = None) -> None:
         self.settings = settings
         self.keeper = Keeper(kept, settings.keep_photos, int(settings.keep_mb * 1e6)) if kept else None
+        self._recent = Recent(kept, settings.replay) if kept and settings.replay else None
         self.metrics = Metrics()
         self._most = settings.workers + settings.max_waiting
         self.budget = Budget(settings.max_held_bytes)
@@ -46,8 +49,11 @@ class Service:
         self.since = now()
         self.golden_difference: float | None = None
         self._predictor: Predictor | None = None
+        self._windows: Windows | None = None
+        self.metrics.most.set(self._most)
         self._pool = ThreadPoolExecutor(settings.workers, thread_name_prefix="photo")
         self._photos = 0
+        self.metrics.working.set_function(lambda: self._photos)
 
     async def load(self, path: Path) -> None:
         """Set up the bundle and prove it. Whatever goes wrong becomes ``failed`` with its reason."""
@@ -61,6 +67,8 @@ class Service:
         else:
             self._predictor, self.golden_difference = loading.result()
             self.metrics.loaded(self._predictor)
+            if usual := self._predictor.doubts.usual:
+                self._windows = Windows(usual, self._predictor.manifest.classes)
             self.status, self.reason = "healthy", None
 
     def _prove(self, path: Path) -> tuple[Predictor, float]:
@@ -78,18 +86,27 @@ class Service:
         if self._photos >= self._most:
             raise HTTPException(503, f"busy: {self._photos} photos are waiting, try again", {"Retry-After": "1"})
 
-    async def answer(self, data: bytes, top: int, request_id: str, explain: bool = False) -> Prediction:
-        """The answer for one photo. Raises NotAPhoto, or HTTPException 503 when it takes too long."""
+    async def answer(
+        self, data: bytes, top: int, request_id: str, explain: bool = False, counts: bool = True
+    ) -> Prediction:
+        """The answer for one photo, which ``counts`` as traffic. Raises NotAPhoto, or HTTPException 503 when it takes
+        too long."""
         predictor = self.predictor()
         work = self._pool.submit(self._work, predictor, data, explain)
         self._photos += 1
         try:
-            seen, seconds = await self._in_time(work)
+            seen, seconds, photo = await self._in_time(work)
+        except NotAPhoto:
+            self.metrics.refused.inc()
+            raise
         finally:
             self._leave(work)
         ranked = predictor.ranked(seen.probabilities, max(top, 1))
         name, confidence = ranked[0]
-        self.metrics.predicted(name, confidence, seconds)
+        if counts:
+            self._count(name, confidence, seconds, seen, photo)
+            if self._recent:
+                self._pool.submit(self._recent.add, data, predictor.identity.release, name, confidence)
         answer = Prediction(
             request_id=request_id,
             prediction=name,
@@ -107,6 +124,14 @@ class Service:
         if self.keeps_photos and (answer.unsure or answer.unlike):
             await asyncio.get_running_loop().run_in_executor(self._pool, self._keep, data, answer)
         return answer
+
+    def _count(self, name: str, confidence: float, seconds: float, seen: Seen, photo: Input) -> None:
+        predictor = self.predictor()
+        self.metrics.read(photo)
+        self.metrics.predicted(name, confidence, seconds, (predictor.doubts.unsure(confidence), seen.unlike))
+        if self._windows and seen.odd is not None:
+            for window in self._windows.add(seen.odd, predictor.manifest.classes.index(name)):
+                self.metrics.full(window)
 
     async def _in_time(self, work: Future[T]) -> T:
         limit = self.settings.request_timeout_s
@@ -140,17 +165,21 @@ class Service:
         except OSError as error:  # the client has no part in it
             log.error("the photo of %s cannot be kept: %s", answer.request_id, error)
 
-    def _work(self, predictor: Predictor, data: bytes, explain: bool) -> tuple[Seen, float]:
-        square = self._decode(data, predictor.manifest.preprocessing)
+    def _work(self, predictor: Predictor, data: bytes, explain: bool) -> tuple[Seen, float, Input]:
+        square, kind, sides = self._decode(data, predictor.manifest.preprocessing)
         began = time.perf_counter()
-        return predictor.look(square, explain), time.perf_counter() - began
+        seen = predictor.look(square, explain)
+        seconds = time.perf_counter() - began
+        return seen, seconds, Input(kind, len(data), sides, float(square[::4, ::4].mean()))
 
-    def _decode(self, data: bytes, spec: Preprocessing) -> NDArray[np.uint8]:
-        """A stranger's photo to pixels, uint8, shape (size, size, 3), when there is room for it. Raises NotAPhoto."""
+    def _decode(self, data: bytes, spec: Preprocessing) -> tuple[NDArray[np.uint8], str, tuple[int, int]]:
+        """A stranger's photo to pixels, uint8, shape (size, size, 3), when there is room for it; and its format and
+        sides. Raises NotAPhoto."""
         photo = open_photo(data, self.settings.max_pixels)
+        kind, sides = photo.format or "", photo.size
         with self.room.take(footprint(photo, spec)):
             try:
-                return pixels(photo, spec)
+                return pixels(photo, spec), kind, sides
             except NotAPhoto as error:
                 reason = str(error)
             finally:
@@ -176,6 +205,7 @@ class Service:
             health.release, health.digest = identity.release, identity.digest
             health.model_version, health.sample_data = identity.model_version, identity.sample_data
             health.classes = len(self._predictor.manifest.classes)
+            health.drift = self._windows.words() if self._windows else None
         return health
 
     @property

@@ -21,7 +21,7 @@ class Settings:
     body, then its answer must be there within it. ``threads``: photos worked on at once, 0 for one a core.
     ``max_waiting``: photos that may wait for a thread before new ones are turned away with 503. ``keep_alive_s``: how
     long an idle connection is kept. ``keep``: keep photos that the model is unsure of, at most ``keep_photos`` and
-    ``keep_mb`` of them.
+    ``keep_mb`` of them. ``replay``: photos of the last requests that are kept for the next release.
 
     ``keys`` (SHA-256 in hexadecimal), ``hosts``, ``cors`` (origins): with commas between, see `guard.py`.
     ``access_log``: a JSON line on standard output for each request.
@@ -37,6 +37,7 @@ class Settings:
     keep: bool = False
     keep_photos: int = 500
     keep_mb: float = 500
+    replay: int = 0
     keys: str = ""
     hosts: str = ""
     cors: str = ""

@@ -7,7 +7,16 @@ from __future__ import annotations
 
 from plantops.store.database import FILE, Damaged, copy, now
 from plantops.store.photos import Photos
-from plantops.store.releases import PERHAPS, Release, Releases, Served
+from plantops.store.releases import (
+    BEFORE,
+    DRIFTED,
+    MISBEHAVES,
+    PERHAPS,
+    RETRAINED,
+    Release,
+    Releases,
+    Served,
+)
 from plantops.store.runs import (
     ACCEPTED,
     FAILED,
@@ -29,6 +38,7 @@ class Store(Runs, Releases, Photos):
 
 
 __all__ = [
-    "ACCEPTED", "FAILED", "FILE", "INTERRUPTED", "OWED", "PERHAPS", "REFUSED", "RELEASED", "RUNNING", "SETTLED",
-    "UNCHANGED", "Damaged", "Release", "Run", "Served", "StepRow", "Store", "copy", "now",
+    "ACCEPTED", "BEFORE", "DRIFTED", "FAILED", "FILE", "INTERRUPTED", "MISBEHAVES", "OWED", "PERHAPS", "REFUSED",
+    "RELEASED", "RETRAINED", "RUNNING", "SETTLED", "UNCHANGED", "Damaged", "Release", "Run", "Served", "StepRow",
+    "Store", "copy", "now",
 ]  # fmt: skip

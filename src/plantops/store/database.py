@@ -40,6 +40,12 @@ MIGRATIONS = [
     """
     CREATE TABLE look (md5 TEXT PRIMARY KEY, version INTEGER NOT NULL, facts TEXT NOT NULL) WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE note (
+        release TEXT NOT NULL REFERENCES release (id), what TEXT NOT NULL, at TEXT NOT NULL, value TEXT NOT NULL,
+        PRIMARY KEY (release, what)
+    ) WITHOUT ROWID;
+    """,
 ]
 
 

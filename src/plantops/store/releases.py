@@ -9,6 +9,10 @@ from plantops.store.database import Database, now
 # Of a release that may have been rolled back before the database was lost: as long as nobody knows, it was.
 PERHAPS = "a time that nobody knows (the database was lost)"
 
+# What is noted of a release: figures of the one that it replaced (JSON), how its photos drifted, the inputs'
+# fingerprint on which drift has forced a run, and what is wrong with how it behaves.
+BEFORE, DRIFTED, RETRAINED, MISBEHAVES = "before", "drifted", "retrained", "misbehaves"
+
 
 @dataclass(frozen=True)
 class Release:
@@ -34,7 +38,7 @@ class Served:
 
 
 class Releases(Database):
-    """The tables release, service and shown."""
+    """The tables release, service, note and shown."""
 
     def add_release(self, release: Release) -> None:
         """Record an accepted model; one that is known already is left as it is."""
@@ -78,6 +82,28 @@ class Releases(Database):
             self._db.execute("UPDATE release SET withdrawn = NULL WHERE id = ?", (release,))
             if withdraw:
                 self._db.execute("UPDATE release SET withdrawn = ? WHERE id = ?", (now(), withdraw))
+
+    def withdraw(self, release: str) -> None:
+        """Mark a release as withdrawn: it is not deployed again by itself."""
+        self._db.execute("UPDATE release SET withdrawn = ? WHERE id = ?", (now(), release))
+
+    def note(self, release: str, what: str, value: str) -> None:
+        """Remember one thing about a release, by :data:`BEFORE` and the others; a later value takes its place."""
+        self._db.execute("INSERT OR REPLACE INTO note VALUES (?,?,?,?)", (release, what, now(), value))
+
+    def noted(self, release: str, what: str) -> str:
+        """What was remembered, or an empty string."""
+        return next((value for name, value in self._notes(what) if name == release), "")
+
+    def retrained(self, fingerprint: str) -> bool:
+        """Whether drift has forced a run on inputs of this fingerprint."""
+        return any(value == fingerprint for _, value in self._notes(RETRAINED))
+
+    def _notes(self, what: str) -> list[tuple[str, str]]:
+        if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'note'").fetchone():
+            return []  # only read, and written by an older plantops
+        rows = self._db.execute("SELECT release, value FROM note WHERE what = ?", (what,)).fetchall()
+        return [(row["release"], row["value"]) for row in rows]
 
     def in_service(self) -> Release | None:
         """The release that the store says is answering: the champion."""

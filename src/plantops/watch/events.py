@@ -40,6 +40,11 @@ class Events:
         """Whether there are no file events."""
         return self._notify is None
 
+    @property
+    def called(self) -> bool:
+        """Whether a signal asks for attention."""
+        return self._calls.attention.is_set()
+
     def arm(self, config: Config, anew: bool = False) -> None:
         """Watch the folders that the project has now, ``anew`` when some came or went. Look after this, not before."""
         for _ in range(10):  # a folder can come or go meanwhile

@@ -18,6 +18,7 @@ from plantops.plan import Plan
 from plantops.steps import Options
 from plantops.watch import heartbeat, metrics, places
 from plantops.watch.events import Events
+from plantops.watch.guard import EVERY_S, Guard
 from plantops.watch.patience import Rules, Try, Turn, clock, decide, pause
 from plantops.watch.places import Moved
 from plantops.watch.signals import Calls
@@ -62,7 +63,7 @@ class Watch:
     def __init__(self, settings: Config, console: Console, interval_s: float | None, summary: Summary) -> None:
         self.config, self.console, self._summary, self._given_s = settings, console, summary, interval_s
         self._beat = heartbeat.first(self.interval_s)
-        self._hindrance, self._follower = _Hindrance(), Follower()
+        self._hindrance, self._follower, self._guard = _Hindrance(), Follower(), Guard(self._tell)
         self._closely = True  # look at the photos, the code and the gate's rules, too, as a run does
         self._loose: tuple[str, ...] = ()
         self._seen = ""  # the fingerprint at the last look
@@ -160,7 +161,8 @@ class Watch:
         if not (holder := lock.holder(self.config.state)):
             self._told.pop("busy", None)
         adds = bool(self._loose) and self.config.data.untracked == "add"
-        if not (todo.due or adds):
+        drifts = not todo.due and self._guard.retrain(self.config, _given(todo))
+        if not (todo.due or adds or drifts):
             self._hindrance = _Hindrance()
             return Turn()
         if holder:
@@ -169,7 +171,7 @@ class Watch:
             return hindered
         turn = self._may(todo)
         if turn.go:
-            return self._run(todo)
+            return self._run(todo, drifts)
         self._tell(turn.why, "wait")
         return turn
 
@@ -182,14 +184,17 @@ class Watch:
         tries = [Try(datetime.fromisoformat(one.ended or one.started), one.state != store.FAILED) for one in owed]
         return decide(tries, begun, rules, datetime.now(UTC))
 
-    def _run(self, todo: Plan) -> Turn:
-        """Run; what came of it is found by the next look, at once."""
+    def _run(self, todo: Plan, drifts: bool) -> Turn:
+        """Run, all of it where the photos drift; what came of it is found by the next look, at once."""
         self._note(replace(self._beat, checked=store.now(), state=heartbeat.RUNNING, why="", next_try=None))
         if todo.owed:
             self._tell(f"trying again after run {todo.owed[0].id}, which {todo.owed[0].ended_how}")
         before = self._newest()
         try:
-            outcome = pipeline.run(self.config, Options(), self.console, TRIGGER)
+            if drifts:
+                self._guard.retraining(self.config, _given(todo))
+                self._tell("the photos have changed: everything is run again (monitor.on_drift: retrain)")
+            outcome = pipeline.run(self.config, Options(force=drifts), self.console, TRIGGER)
             self._summary(self.config, outcome, self.console)
         except Refused as error:
             self.console.error(error)
@@ -211,10 +216,19 @@ class Watch:
         left = timedelta(seconds=self.interval_s)
         if turn.until:
             left = min(left, turn.until - datetime.now(UTC))
-        moved, until = events.wait(max(0.0, left.total_seconds())), time.monotonic() + self.interval_s
+        moved, until = self._guarded(events, max(0.0, left.total_seconds())), time.monotonic() + self.interval_s
         while self._told.get("busy") and lock.holder(self.config.state) and time.monotonic() < until:
             moved |= events.wait(_BUSY_S)
         return moved
+
+    def _guarded(self, events: Events, seconds: float) -> Moved:
+        """Wait, and look at what the API does meanwhile, also where the interval is long."""
+        deadline = time.monotonic() + seconds
+        while True:
+            self._guard.look(self.config, self.console)
+            moved = events.wait(min(EVERY_S, max(0.0, deadline - time.monotonic())))
+            if moved or events.called or time.monotonic() >= deadline:
+                return moved
 
     def _busy(self, why: str) -> Turn:
         self._tell(f"waiting: {why}", "busy")
@@ -239,7 +253,7 @@ class Watch:
     def _tell_due(self, todo: Plan) -> None:
         adds = bool(self._loose) and self.config.data.untracked == "add"
         hidden = todo.due or adds  # the run tells of such photos, with what helps
-        key = (detect.fingerprint(detect.given(todo.inputs)), todo.due, () if hidden else self._loose)
+        key = (_given(todo), todo.due, () if hidden else self._loose)
         if self._told.get("due") != key and (todo.due or not adds):
             self._tell("; ".join((replace(todo, loose=None) if hidden else todo).sentences()))
             self._told["due"] = key
@@ -297,6 +311,11 @@ def _after(beat: heartbeat.Beat, turn: Turn) -> heartbeat.Beat:
     state = heartbeat.WAITING if turn.why else heartbeat.WATCHING
     until = turn.until.isoformat(timespec="seconds") if turn.why and turn.until else None
     return replace(beat, checked=store.now(), state=state, why=turn.why, next_try=until)
+
+
+def _given(todo: Plan) -> str:
+    """The fingerprint of the inputs, but for what runs write themselves."""
+    return detect.fingerprint(detect.given(todo.inputs))
 
 
 def _stat(settings: Config) -> tuple[int, int, int] | None:

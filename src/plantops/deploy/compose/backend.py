@@ -282,10 +282,19 @@ class Compose:
         self._stack.down(current.image if current else image.latest(self._config))
         return [f"{name} ({self.url})" if name == API else name for name in running]
 
-    def watch(self, seconds: float) -> None:
+    def watch(self, seconds: float, look: Callable[[], None] = lambda: None) -> None:
         """Look at the public port for that long. Raises StepFailed when what it says or does is wrong."""
         known = {one.id: one.restarts for one in self._containers(API)}
-        probe.watch(self.public, seconds, lambda: self._all_running(known))
+
+        def both() -> None:
+            self._all_running(known)
+            look()
+
+        probe.watch(self.public, seconds, both)
+
+    def metrics(self) -> str:
+        """What `/metrics` says on the public port. Raises StepFailed when it says nothing."""
+        return probe.metrics(self.public)
 
     def _tag(self, release: Path) -> str:
         return image.tag(self._config, release_of(release))

@@ -1,0 +1,106 @@
+"""What watch looks at in the release that serves: does it answer as the one before it did, are the photos as usual.
+
+Figures are compared for a day after a run has put a release in service: later on, traffic differs for reasons of its
+own. A release that a person, or a rollback, put there is never sent back.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+from plantops import deploy, lock, news, notify, recall, releases
+from plantops.behaviour import Figures, broken
+from plantops.config import Config
+from plantops.console import Console
+from plantops.errors import PlantopsError
+from plantops.probation import figures
+from plantops.store import BEFORE, DRIFTED, MISBEHAVES, RETRAINED, Release, Store
+
+EVERY_S = 10.0
+_PROBATION = timedelta(days=1)
+_WINDOW = 300  # photos after which figures are taken anew, so that what begins late is not thinned out
+
+
+class Guard:
+    """Of one watch. ``say`` is told what it does."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._looked = 0.0
+        self._since: Figures | None = None
+
+    def look(self, config: Config, console: Console) -> None:
+        """Every ten seconds at most, and not while a run or a switch goes on. Where the API says nothing, nothing is
+        done: others notice that."""
+        if time.monotonic() - self._looked < EVERY_S or lock.holder(config.state):
+            return
+        self._looked = time.monotonic()
+        try:
+            with recall.look(config) as store:
+                current = store.in_service()
+                if current is None:
+                    return
+                self._photos(config, console, store, current)
+                wrong = self._answers(config, store, current)
+            if wrong:
+                self._act(config, console, current, wrong)
+        except PlantopsError as error:
+            self._say(f"the API cannot be looked at: {error.message.splitlines()[0]}")
+
+    def retrain(self, config: Config, fingerprint: str) -> bool:
+        """Whether drift is to force a run on these inputs: once, whatever comes of it."""
+        if config.monitor.on_drift != "retrain":
+            return False
+        with recall.look(config) as store:
+            current = store.in_service()
+            return bool(current and store.noted(current.id, DRIFTED) and not store.retrained(fingerprint))
+
+    def retraining(self, config: Config, fingerprint: str) -> None:
+        """The run that drift forces begins."""
+        with Store(config.state) as store:
+            if current := store.in_service():
+                store.note(current.id, RETRAINED, fingerprint)
+
+    def _photos(self, config: Config, console: Console, store: Store, current: Release) -> None:
+        """Tell of drift, once of each release."""
+        if store.noted(current.id, DRIFTED):
+            return
+        serving = deploy.get(config).serving()
+        if serving is None or serving.release != current.id or not serving.drift:
+            return
+        with Store(config.state) as writing:
+            writing.note(current.id, DRIFTED, "; ".join(serving.drift))
+        self._say(f"the photos have changed: {'; '.join(serving.drift)}")
+        then = "a run is forced (monitor.on_drift: retrain)"
+        if config.monitor.on_drift == "notify":
+            then = "label some of them (plantops inbox), add them, and plantops run"
+        notify.post(config, console, news.drifted(config, current.id, serving.drift, then))
+
+    def _answers(self, config: Config, store: Store, current: Release) -> list[str]:
+        """What is wrong with the release in service, if it is on probation and nobody was told yet."""
+        latest = store.served()[0]
+        known, old = store.noted(current.id, BEFORE), datetime.now(UTC) - datetime.fromisoformat(latest.at)
+        on_probation = latest.reason.startswith("run ") and old < _PROBATION
+        if config.deploy.auto_rollback == "off" or not on_probation or store.noted(current.id, MISBEHAVES):
+            return []
+        now = figures(deploy.get(config))
+        if now is None or now.release != current.id:
+            return []
+        added = now.since(self._since) if self._since else now
+        if added.photos >= _WINDOW:
+            self._since = now
+        return broken(added, Figures.from_dict(json.loads(known)) if known else None)
+
+    def _act(self, config: Config, console: Console, current: Release, wrong: list[str]) -> None:
+        with Store(config.state) as writing:
+            writing.note(current.id, MISBEHAVES, "; ".join(wrong))
+            back = writing.previous() if config.deploy.auto_rollback == "on" else None
+        self._say(f"{current.id} answers worse than the release before it: {'; '.join(wrong)}")
+        if back is None:
+            notify.post(config, console, news.misbehaves(config, current.id, wrong))
+            return
+        target = releases.roll_back(config, console, back.id, wrong)
+        self._say(f"{target.id} is in service again; {current.id} is not deployed again by itself")
