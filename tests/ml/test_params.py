@@ -29,7 +29,7 @@ def test_the_file_that_ships_is_read() -> None:
         ("seed", True, "`seed` should be a whole number"),
         ("train.epochs", 2.5, "`train.epochs` should be a whole number"),
         ("train.lr", "fast", "`train.lr` should be a number"),
-        ("train.small_epochs", 10, "`train.small_epochs` should be 0 or more, and less than train.epochs"),
+        ("train.small_epochs", 5000, "`train.small_epochs` should be 0 or more, and less than train.epochs"),
         ("train.lr", 0, "`train.lr` should be more than 0"),
         ("model.pretrained", "yes please", "`model.pretrained` should be true or false"),
         ("model.fit", "stretch", "`model.fit` should be one of crop, squash"),
