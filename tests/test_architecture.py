@@ -27,7 +27,7 @@ FLOORS = [
     {"backup", "inbox", "pipeline", "predicting", "releases", "tidy", "doctor"},
     {"checking", "ledger", "verify"},
     {"watch"},
-    {"audit", "examples", "report"},
+    {"audit", "examples", "report", "review"},
     {"quick"},
     {"records", "notices", "unit"},
     {"cli"},

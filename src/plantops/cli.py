@@ -180,7 +180,7 @@ def gate(
         raise typer.Exit(Refused.code)
 
 
-for _recorded in (records.history, records.show, records.diff, records.verify):
+for _recorded in (records.history, records.show, records.diff, records.report, records.verify):
     command()(_recorded)
 
 

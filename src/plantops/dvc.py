@@ -36,6 +36,11 @@ def inputs(root: Path) -> dict[str, Any]:
     return found
 
 
+def parsed(text: str) -> Any:
+    """YAML as :func:`inputs` gives it; ``{"unreadable": md5}`` when it cannot be understood."""
+    return _parsed(text.encode())
+
+
 def pipeline(root: Path) -> Any:
     """The parsed dvc.yaml."""
     return _read(root / PIPELINE)
@@ -213,14 +218,18 @@ def _explain(stage: str, failed: process.Failed) -> StepFailed:
 
 def _read(path: Path) -> Any:
     """Parsed YAML; None when the file is away; ``{"unreadable": md5}`` when it cannot be understood."""
-    import yaml
-
     try:
         data = path.read_bytes()
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         return None
     except OSError as error:
         return {"unreadable": str(error.strerror)}
+    return _parsed(data)
+
+
+def _parsed(data: bytes) -> Any:
+    import yaml
+
     try:
         return _text_keys(yaml.load(data, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
     except (yaml.YAMLError, ValueError, RecursionError):

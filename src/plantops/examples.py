@@ -32,5 +32,6 @@ EXAMPLES = {
     "follow": ["plantops follow"],
     "history": ["plantops history", "plantops history -n 5 --json"],
     "diff": ["plantops diff RELEASE OTHER   # plantops releases lists them"],
+    "report": ["plantops report", "plantops report --html --against main --output report.html"],
     "verify": ["plantops verify", "plantops verify --json"],
 }
