@@ -21,7 +21,7 @@ FLOORS = [
     {"code", "recall", "written"},
     {"remote", "branch"},
     {"dvc", "dvclocks", "cache", "git", "tracking", "deploy", "sample", "service", "detect", "gate", "notify"},
-    {"effort", "lineage", "plan", "recover", "scan", "judgement", "views", "project", "share", "follow", "roundtrip"},
+    {"effort", "lineage", "plan", "recover", "scan", "judgement", "views", "project", "share", "follow", "roundtrip", "ci"},
     {"training", "bring", "client", "look"},
     {"steps", "news"},
     {"backup", "inbox", "pipeline", "predicting", "releases", "tidy", "doctor"},
@@ -29,7 +29,7 @@ FLOORS = [
     {"watch"},
     {"audit", "examples", "report", "review"},
     {"quick"},
-    {"records", "notices", "unit"},
+    {"records", "notices", "unit", "upkeep"},
     {"cli"},
     {"__main__"},
 ]

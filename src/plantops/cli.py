@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from plantops import __version__, notices, records
+from plantops import __version__, notices, records, upkeep
 from plantops.config import MIN_INTERVAL_S, find_root
 from plantops.console import Console
 from plantops.errors import CHANGES_WAITING, Refused, SetupError
@@ -182,6 +182,7 @@ def gate(
 
 for _recorded in (records.history, records.show, records.diff, records.report, records.verify):
     command()(_recorded)
+command()(upkeep.ci)
 
 
 @command()

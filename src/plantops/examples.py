@@ -30,6 +30,7 @@ EXAMPLES = {
     "predict": ["plantops predict leaf.jpg", "plantops predict photos/ --csv > answers.csv"],
     "inbox": ["plantops inbox", "plantops inbox --list"],
     "follow": ["plantops follow"],
+    "ci": ["plantops ci github", "plantops ci gitlab --runner self-hosted"],
     "history": ["plantops history", "plantops history -n 5 --json"],
     "diff": ["plantops diff RELEASE OTHER   # plantops releases lists them"],
     "report": ["plantops report", "plantops report --html --against main --output report.html"],

@@ -63,6 +63,21 @@ def revision(root: Path, name: str) -> Revision:
     return Revision(root, commit, frozenset(one for one in listed.out.split("\0") if one))
 
 
+def top(root: Path) -> Path:
+    """The top folder of the repository that ``root`` lies in. Raises SetupError."""
+    found = _git(root, "rev-parse", "--show-toplevel")
+    if not found.ok:
+        raise _why_not(root, found)
+    return Path(found.out.rstrip("\n")).resolve()
+
+
+def main_branch(root: Path) -> str:
+    """The branch that others' work is merged into: origin's own, else the one checked out, else main."""
+    theirs = _git(root, "symbolic-ref", "--short", "-q", "refs/remotes/origin/HEAD").out.strip()
+    ours = _git(root, "symbolic-ref", "--short", "-q", "HEAD").out.strip()
+    return theirs.removeprefix("origin/") or ours or "main"
+
+
 def own_revision() -> str:
     """The commit of plantops itself in brackets, where it runs from a clone; empty where not, or git cannot say."""
     clone = Path(__file__).parents[2]
