@@ -48,16 +48,7 @@ def _main(
         raise SetupError("the folder that we are in is gone", "cd into the project") from None
 
 
-@command()
-def init(folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where; made if missing.")] = Path()) -> None:
-    """Make a ready project (git, DVC, stages, config). Never overwrites a file."""
-    from plantops import project
-
-    console = Console()
-    for line in project.make(folder.resolve()) or ["a plantops project already: nothing to do"]:
-        console.say(line)
-    console.say(f"next: put photos into {folder / 'data/raw/PlantVillage'}/<Class>/ and dvc add each class,")
-    console.say("      or plantops sample for drawn leaves; then plantops run")
+command()(upkeep.init)
 
 
 @command()

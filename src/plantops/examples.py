@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 EXAMPLES = {
-    "init": ["plantops init my-plants", "plantops init .   # around the photos that are here"],
+    "init": [
+        "plantops init my-plants",
+        "plantops init mushrooms --photos photos",
+        "plantops init .",
+    ],
     "run": ["plantops run", "plantops run --dry-run", 'plantops run --accept-anyway "field photos look right"'],
     "check": ["plantops check", "plantops check --deep --exit-code || plantops run"],
     "data": ["plantops data", "plantops data --json"],

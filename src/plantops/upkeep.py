@@ -1,14 +1,38 @@
-"""`plantops ci`: the command."""
+"""`plantops init`, `ci`: the commands."""
 
 from __future__ import annotations
 
+import sys
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from plantops.console import Console
 from plantops.quick import ConfigFile, say_all
 from plantops.quick import config as settings
+
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.")]
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where; made if missing.")] = Path(),
+    photos: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Photos, one folder per class; copied unless they are in DIR.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Of the project, its image and in MLflow; after DIR.")] = None,
+    yes: Yes = False,
+) -> None:
+    """Make a ready project (git, DVC, stages, config), around photos that are there. Never overwrites a file."""
+    from plantops import beginning
+
+    beginning.begin(folder, photos, name, Console(), lambda question: yes or agreed(question))
+
+
+def agreed(question: str) -> bool:
+    """Ask a person; nobody there to answer is no."""
+    return sys.stdin is not None and sys.stdin.isatty() and typer.confirm(question)
 
 
 class Forge(StrEnum):
