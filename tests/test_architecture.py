@@ -22,7 +22,7 @@ FLOORS = [
     {"remote", "branch"},
     {"dvc", "dvclocks", "cache", "git", "tracking", "deploy", "sample", "service", "detect", "gate", "notify"},
     {"effort", "lineage", "plan", "recover", "scan", "judgement", "views", "project", "share", "follow", "roundtrip"},
-    {"training", "bring", "client", "look", "ci", "existing"},
+    {"training", "bring", "client", "look", "ci", "existing", "symptoms"},
     {"steps", "news", "beginning"},
     {"backup", "inbox", "pipeline", "predicting", "releases", "tidy", "doctor"},
     {"checking", "ledger", "verify"},

@@ -271,7 +271,7 @@ def logs(
 def doctor(
     as_json: Json = False,
     fix: Annotated[
-        bool, typer.Option("--fix", help="Rebuild a lost memory; clear what dead DVC processes left.")
+        bool, typer.Option("--fix", help="Rebuild a lost memory; clear what dead git and DVC processes left.")
     ] = False,
     config: ConfigFile = None,
 ) -> None:
