@@ -25,7 +25,7 @@ FLOORS = [
     {"training", "bring", "client", "look", "ci", "existing", "symptoms"},
     {"steps", "news", "beginning"},
     {"backup", "inbox", "pipeline", "predicting", "releases", "tidy", "doctor"},
-    {"checking", "ledger", "verify"},
+    {"checking", "ledger", "verify", "again"},
     {"watch"},
     {"audit", "examples", "report", "review"},
     {"quick"},

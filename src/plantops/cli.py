@@ -173,7 +173,8 @@ def gate(
 
 for _recorded in (records.history, records.show, records.diff, records.report, records.verify):
     command()(_recorded)
-command()(upkeep.ci)
+for _kept in (upkeep.ci, upkeep.reproduce):
+    command()(_kept)
 
 
 @command()

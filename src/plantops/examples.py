@@ -35,6 +35,7 @@ EXAMPLES = {
     "inbox": ["plantops inbox", "plantops inbox --list"],
     "follow": ["plantops follow"],
     "ci": ["plantops ci github", "plantops ci gitlab --runner self-hosted"],
+    "reproduce": ["plantops reproduce RELEASE", "plantops reproduce RELEASE ../again --train"],
     "history": ["plantops history", "plantops history -n 5 --json"],
     "diff": ["plantops diff RELEASE OTHER   # plantops releases lists them"],
     "report": ["plantops report", "plantops report --html --against main --output report.html"],

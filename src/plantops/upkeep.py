@@ -1,4 +1,4 @@
-"""`plantops init`, `ci`: the commands."""
+"""`plantops init`, `ci`, `reproduce`: the commands."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from plantops.console import Console
-from plantops.quick import ConfigFile, say_all
+from plantops.quick import ConfigFile, Json, say_all
 from plantops.quick import config as settings
 
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.")]
@@ -59,3 +59,23 @@ def ci(
     from plantops import ci as pipelines
 
     say_all(pipelines.write(settings(config), forge.value, runner.value, force))
+
+
+def reproduce(
+    release: Annotated[str, typer.Argument(help="Which one.")],
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="DIR", help="Where; a new folder beside the project by default.")
+    ] = None,
+    train: Annotated[bool, typer.Option("--train", help="Train again there, and compare the scores.")] = False,
+    as_json: Json = False,
+    config: ConfigFile = None,
+) -> None:
+    """Have code, photos and model of a release stand again in a git worktree; the checkout stays as it is."""
+    from plantops import again
+
+    console = Console()
+    done = again.reproduce(settings(config), Console(sys.stderr) if as_json else console, release, folder, train)
+    if as_json:
+        console.json(done.to_dict())
+    else:
+        again.told(done, console)
