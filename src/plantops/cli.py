@@ -173,7 +173,7 @@ def gate(
 
 for _recorded in (records.history, records.show, records.diff, records.report, records.verify):
     command()(_recorded)
-for _kept in (upkeep.ci, upkeep.reproduce):
+for _kept in (upkeep.ci, upkeep.reproduce, upkeep.upgrade, upkeep.uninstall):
     command()(_kept)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import re
 import shutil
@@ -150,6 +151,26 @@ def record_dependency(root: Path, stage: str, path: str, record: dict[str, Any])
     fresh = root / f".{LOCK}.new"
     yaml.dump(lock, fresh)
     fresh.replace(root / LOCK)
+
+
+def filled(path: Path, template: str) -> str:
+    """A YAML file with the keys of ``template`` that it lacks; values, order and comments stay as they are."""
+    from ruamel.yaml import YAML
+
+    yaml = YAML()
+    yaml.width = 4096  # no line is broken anew
+    values, out = yaml.load(path), io.StringIO()
+    _fill(values, yaml.load(template))
+    yaml.dump(values, out)
+    return out.getvalue()
+
+
+def _fill(values: Any, template: Any) -> None:
+    for key, value in template.items():
+        if key not in values:
+            values[key] = value
+        elif isinstance(value, dict) and isinstance(values[key], dict):
+            _fill(values[key], value)
 
 
 def check(root: Path) -> None:

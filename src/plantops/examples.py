@@ -36,6 +36,8 @@ EXAMPLES = {
     "follow": ["plantops follow"],
     "ci": ["plantops ci github", "plantops ci gitlab --runner self-hosted"],
     "reproduce": ["plantops reproduce RELEASE", "plantops reproduce RELEASE ../again --train"],
+    "upgrade": ["plantops upgrade", "plantops upgrade --yes"],
+    "uninstall": ["plantops uninstall", "plantops uninstall --yes --models"],
     "history": ["plantops history", "plantops history -n 5 --json"],
     "diff": ["plantops diff RELEASE OTHER   # plantops releases lists them"],
     "report": ["plantops report", "plantops report --html --against main --output report.html"],

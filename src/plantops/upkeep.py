@@ -1,4 +1,4 @@
-"""`plantops init`, `ci`, `reproduce`: the commands."""
+"""`plantops init`, `upgrade`, `uninstall`, `ci`, `reproduce`: the commands."""
 
 from __future__ import annotations
 
@@ -79,3 +79,23 @@ def reproduce(
         console.json(done.to_dict())
     else:
         again.told(done, console)
+
+
+def upgrade(yes: Yes = False, config: ConfigFile = None) -> None:
+    """Say what the installed version has that this project has not, and change what you say yes to."""
+    from plantops import upgrade as newer
+
+    newer.upgrade(settings(config), Console(), lambda question: yes or agreed(question))
+
+
+def uninstall(
+    models: Annotated[
+        bool, typer.Option("--models", help="Models and the records of runs, too. Never photos, never git.")
+    ] = False,
+    yes: Yes = False,
+    config: ConfigFile = None,
+) -> None:
+    """List service, containers, volumes, images and state of this project, ask, and remove them."""
+    from plantops import uninstall as leaving
+
+    leaving.uninstall(settings(config), Console(), models, lambda question: yes or agreed(question))
