@@ -79,6 +79,7 @@ def test_a_strangers_pull_request_runs_nowhere_and_pieces_are_pinned(runner: str
     assert "$CI_MERGE_REQUEST_SOURCE_PROJECT_ID == $CI_MERGE_REQUEST_PROJECT_ID" in rule["if"]
 
 
+@pytest.mark.ci
 def test_it_never_overwrites(project: Path) -> None:
     sh("dvc", "remote", "add", "-d", "store", "s3://bucket/photos", cwd=project)
     said = plantops("ci", "github", cwd=project).stdout

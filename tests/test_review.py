@@ -6,6 +6,8 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pytest
+
 from conftest import photo, plantops, sh
 from plantops.review import Report
 from plantops.review.snapshot import Snapshot
@@ -43,6 +45,14 @@ def test_each_difference_is_told_once() -> None:
     assert "⚠️ No verdict on the model that is here" in text
 
 
+def test_scores_that_are_not_to_be_had_are_no_change() -> None:
+    new, old = (state(name, 0.8, 0.9, {"1": "oak"}) for name in ("after", "before"))
+    text = Report("trees", new, Snapshot(**{**old.__dict__, "scores": {}}), ()).markdown()
+    assert "The scores of before are neither in git nor in DVC's cache or remote." in text
+    assert row(text, "accuracy")[1:] == ["0.800"]
+    assert "numbers that changed" not in text
+
+
 class Tags(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
@@ -72,6 +82,7 @@ def test_names_cannot_become_markup_links_or_mentions(tmp_path: Path) -> None:
     assert tags.asked[0].startswith("data:image/png;base64,")
 
 
+@pytest.mark.ci
 def test_a_project_without_a_run_says_so(project: Path) -> None:
     said = plantops("report", cwd=project).stdout
     assert "nothing to compare it with yet" in said

@@ -114,6 +114,7 @@ def _scores(now: Snapshot, then: Snapshot | None) -> Iterator[Block]:
         yield Line("There are no scores yet: plantops run makes them.", WARN)
     if then and not old:
         yield Line(f"The scores of {then.title} are neither in git nor in DVC's cache or remote.", WARN)
+    then = then if old else None
     main = [key for key in _MAIN if key in new or key in old]
     if main:
         yield Table(_head("score", then), tuple(_row(_MAIN[one], one, new, old, then) for one in main))
