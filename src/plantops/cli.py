@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from plantops import __version__, notices, records
+from plantops import __version__, notices, records, upkeep
 from plantops.config import MIN_INTERVAL_S, find_root
 from plantops.console import Console
 from plantops.errors import CHANGES_WAITING, Refused, SetupError
@@ -48,16 +48,7 @@ def _main(
         raise SetupError("the folder that we are in is gone", "cd into the project") from None
 
 
-@command()
-def init(folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where; made if missing.")] = Path()) -> None:
-    """Make a ready project (git, DVC, stages, config). Never overwrites a file."""
-    from plantops import project
-
-    console = Console()
-    for line in project.make(folder.resolve()) or ["a plantops project already: nothing to do"]:
-        console.say(line)
-    console.say(f"next: put photos into {folder / 'data/raw/PlantVillage'}/<Class>/ and dvc add each class,")
-    console.say("      or plantops sample for drawn leaves; then plantops run")
+command()(upkeep.init)
 
 
 @command()
@@ -180,8 +171,10 @@ def gate(
         raise typer.Exit(Refused.code)
 
 
-for _recorded in (records.history, records.show, records.diff, records.verify):
+for _recorded in (records.history, records.show, records.diff, records.report, records.verify):
     command()(_recorded)
+for _kept in (upkeep.ci, upkeep.reproduce, upkeep.upgrade, upkeep.uninstall):
+    command()(_kept)
 
 
 @command()
@@ -279,7 +272,7 @@ def logs(
 def doctor(
     as_json: Json = False,
     fix: Annotated[
-        bool, typer.Option("--fix", help="Rebuild a lost memory; clear what dead DVC processes left.")
+        bool, typer.Option("--fix", help="Rebuild a lost memory; clear what dead git and DVC processes left.")
     ] = False,
     config: ConfigFile = None,
 ) -> None:

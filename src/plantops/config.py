@@ -132,12 +132,13 @@ class ServeConfig:
 @dataclass(frozen=True)
 class ApiConfig:
     """Who may ask the API: hashes of ``keys`` (``plantops key``), other ``hosts`` that it is called by, and the origins
-    of other sites whose pages may use it."""
+    of other sites whose pages may use it. ``title``: of its page; empty for one about leaves."""
 
     keys: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()
     cors: tuple[str, ...] = ()
     access_log: bool = True
+    title: str = ""
 
 
 @dataclass(frozen=True)
@@ -354,6 +355,8 @@ def _check(config: Config, name: str) -> None:
 
 
 def _check_api(api: ApiConfig, name: str) -> None:
+    if not re.fullmatch(r"[^\x00-\x1f$\"'\\`]{0,80}", api.title):
+        raise SetupError(f"{name}: api.title holds more than 80 letters, or quotes, $ or \\", f"mend it in {name}")
     for key in api.keys:
         if not re.fullmatch("[0-9a-f]{64}", key):
             raise SetupError(f"{name}: api.keys holds what is no hash of a key", "plantops key makes one")

@@ -6,32 +6,19 @@ Looking mends nothing; :func:`fix` mends what is safe to mend unasked.
 from __future__ import annotations
 
 import shutil
-import socket
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-from plantops import deploy, dvc, dvclocks, git, lock, recall, recover, roundtrip, scan, training
+from plantops import deploy, dvc, dvclocks, git, lock, recall, recover, roundtrip, scan, symptoms, training
 from plantops.bundle import BadBundle, Bundle
 from plantops.config import Config, find_root, load
 from plantops.console import Console
 from plantops.errors import ROOM, PlantopsError, redacted
 from plantops.shelf import Shelf
 from plantops.store import FILE
+from plantops.symptoms import NOTE, OK, WRONG, Finding
 from plantops.tracking import Tracker
-
-OK, NOTE, WRONG = "ok", "note", "wrong"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing looked at: ``state`` is ok, note or wrong; ``remedy`` is the command that mends it."""
-
-    what: str
-    state: str
-    says: str
-    remedy: str = ""
 
 
 def examine(start: Path, config_file: Path | None) -> list[Finding]:
@@ -55,10 +42,16 @@ def examine(start: Path, config_file: Path | None) -> list[Finding]:
 
 
 def fix(start: Path, config_file: Path | None, console: Console) -> None:
-    """Rebuild a lost memory, and clear what dead DVC processes left; says each thing done. Raises Busy during a run."""
+    """Rebuild a lost memory, and clear what dead git and DVC processes left; says each thing done.
+
+    Raises Busy during a run.
+    """
     config = load(find_root(start), config_file)
     recover.mend(config, console)
     with lock.hold(config.state):
+        if left := symptoms.left_lock(config.root):
+            left.unlink(missing_ok=True)
+            console.say(f"cleared: {left}", "green")
         for one in dvclocks.stale(config.root):
             if one.clear:
                 one.clear()
@@ -72,6 +65,7 @@ def _python() -> Finding:
 def _git(config: Config) -> Iterator[Finding]:
     state = git.state(config.root)
     yield Finding("git", OK, f"{state.branch or 'detached'} at {state.short}")
+    yield from symptoms.git_lock(config)
 
 
 def _dvc(config: Config) -> Iterator[Finding]:
@@ -163,26 +157,6 @@ def _api(config: Config) -> Iterator[Finding]:
         yield Finding("api", OK, f"{running.release} answers on {backend.url}")
 
 
-def _bind(config: Config) -> Iterator[Finding]:
-    if _loopback(config.deploy.bind):
-        return
-    where = f"the API listens on {config.deploy.bind}"
-    if config.api.keys:
-        yield Finding(
-            "bind", NOTE, f"{where}: keys and photos cross the network in the clear", "put TLS in front of it"
-        )
-    else:
-        said = f"{where}: anybody who reaches this machine can ask it"
-        yield Finding("bind", NOTE, said, "api.keys (plantops key makes one), or deploy.bind: 127.0.0.1")
-
-
-def _loopback(address: str) -> bool:
-    try:
-        return socket.gethostbyname(address).startswith("127.")
-    except OSError:
-        return False
-
-
 _LOOKS: dict[str, Callable[[Config], Iterator[Finding]]] = {
     "git": _git,
     "dvc": _dvc,
@@ -193,5 +167,9 @@ _LOOKS: dict[str, Callable[[Config], Iterator[Finding]]] = {
     "memory": _memory,
     "run": _state,
     "api": _api,
-    "bind": _bind,
+    "docker": symptoms.docker,
+    "ports": symptoms.doors,
+    "bind": symptoms.reached,
+    "clock": symptoms.clock,
+    "owner": symptoms.owners,
 }

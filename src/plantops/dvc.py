@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import re
 import shutil
@@ -34,6 +35,11 @@ def inputs(root: Path) -> dict[str, Any]:
         if value is not None:
             found[path.relative_to(root).as_posix()] = _outs_only(value)
     return found
+
+
+def parsed(text: str) -> Any:
+    """YAML as :func:`inputs` gives it; ``{"unreadable": md5}`` when it cannot be understood."""
+    return _parsed(text.encode())
 
 
 def pipeline(root: Path) -> Any:
@@ -147,6 +153,26 @@ def record_dependency(root: Path, stage: str, path: str, record: dict[str, Any])
     fresh.replace(root / LOCK)
 
 
+def filled(path: Path, template: str) -> str:
+    """A YAML file with the keys of ``template`` that it lacks; values, order and comments stay as they are."""
+    from ruamel.yaml import YAML
+
+    yaml = YAML()
+    yaml.width = 4096  # no line is broken anew
+    values, out = yaml.load(path), io.StringIO()
+    _fill(values, yaml.load(template))
+    yaml.dump(values, out)
+    return out.getvalue()
+
+
+def _fill(values: Any, template: Any) -> None:
+    for key, value in template.items():
+        if key not in values:
+            values[key] = value
+        elif isinstance(value, dict) and isinstance(values[key], dict):
+            _fill(values[key], value)
+
+
 def check(root: Path) -> None:
     """Raise SetupError when DVC cannot work here: not installed, not initialised, a broken dvc.yaml, other photos."""
     if shutil.which("dvc", path=process.environment()["PATH"]) is None:
@@ -213,14 +239,18 @@ def _explain(stage: str, failed: process.Failed) -> StepFailed:
 
 def _read(path: Path) -> Any:
     """Parsed YAML; None when the file is away; ``{"unreadable": md5}`` when it cannot be understood."""
-    import yaml
-
     try:
         data = path.read_bytes()
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         return None
     except OSError as error:
         return {"unreadable": str(error.strerror)}
+    return _parsed(data)
+
+
+def _parsed(data: bytes) -> Any:
+    import yaml
+
     try:
         return _text_keys(yaml.load(data, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
     except (yaml.YAMLError, ValueError, RecursionError):

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 EXAMPLES = {
-    "init": ["plantops init my-plants", "plantops init .   # around the photos that are here"],
+    "init": [
+        "plantops init my-plants",
+        "plantops init mushrooms --photos photos",
+        "plantops init .",
+    ],
     "run": ["plantops run", "plantops run --dry-run", 'plantops run --accept-anyway "field photos look right"'],
     "check": ["plantops check", "plantops check --deep --exit-code || plantops run"],
     "data": ["plantops data", "plantops data --json"],
@@ -30,7 +34,12 @@ EXAMPLES = {
     "predict": ["plantops predict leaf.jpg", "plantops predict photos/ --csv > answers.csv"],
     "inbox": ["plantops inbox", "plantops inbox --list"],
     "follow": ["plantops follow"],
+    "ci": ["plantops ci github", "plantops ci gitlab --runner self-hosted"],
+    "reproduce": ["plantops reproduce RELEASE", "plantops reproduce RELEASE ../again --train"],
+    "upgrade": ["plantops upgrade", "plantops upgrade --yes"],
+    "uninstall": ["plantops uninstall", "plantops uninstall --yes --models"],
     "history": ["plantops history", "plantops history -n 5 --json"],
     "diff": ["plantops diff RELEASE OTHER   # plantops releases lists them"],
+    "report": ["plantops report", "plantops report --html --against main --output report.html"],
     "verify": ["plantops verify", "plantops verify --json"],
 }

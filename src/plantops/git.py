@@ -39,6 +39,45 @@ def state(root: Path) -> State:
     return State(commit.out.strip(), branch.out.strip(), _diff(root))
 
 
+@dataclass(frozen=True)
+class Revision:
+    """A commit, and the names of the files in it, relative to the folder that it was asked from."""
+
+    root: Path
+    commit: str
+    names: frozenset[str]
+
+    def read(self, name: str) -> str | None:
+        """What a file holds in it, as text; None where there is no such file."""
+        answer = _git(self.root, "cat-file", "blob", f"{self.commit}:./{name}") if name in self.names else None
+        return answer.out if answer and answer.ok else None
+
+
+def revision(root: Path, name: str) -> Revision:
+    """The commit that ``name`` (a branch, a tag, HEAD~1 …) stands for. Raises SetupError when there is none."""
+    found = _git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
+    if not found.ok:
+        raise SetupError(f"git knows no revision {name} here", f"git fetch origin {name}, or git log --oneline")
+    commit = found.out.strip()
+    listed = _git(root, "ls-tree", "-r", "-z", "--name-only", commit)
+    return Revision(root, commit, frozenset(one for one in listed.out.split("\0") if one))
+
+
+def top(root: Path) -> Path:
+    """The top folder of the repository that ``root`` lies in. Raises SetupError."""
+    found = _git(root, "rev-parse", "--show-toplevel")
+    if not found.ok:
+        raise _why_not(root, found)
+    return Path(found.out.rstrip("\n")).resolve()
+
+
+def main_branch(root: Path) -> str:
+    """The branch that others' work is merged into: origin's own, else the one checked out, else main."""
+    theirs = _git(root, "symbolic-ref", "--short", "-q", "refs/remotes/origin/HEAD").out.strip()
+    ours = _git(root, "symbolic-ref", "--short", "-q", "HEAD").out.strip()
+    return theirs.removeprefix("origin/") or ours or "main"
+
+
 def own_revision() -> str:
     """The commit of plantops itself in brackets, where it runs from a clone; empty where not, or git cannot say."""
     clone = Path(__file__).parents[2]

@@ -1,12 +1,14 @@
-"""`plantops history`, `show`, `diff`, `verify`: the commands."""
+"""`plantops history`, `show`, `diff`, `report`, `verify`: the commands."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from plantops.console import Console
+from plantops.errors import SetupError
 from plantops.quick import ConfigFile, Json
 from plantops.quick import config as settings
 
@@ -45,6 +47,29 @@ def diff(
     from plantops import audit
 
     audit.diff(settings(config), Console(), one, other, as_json)
+
+
+def report(
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="For a comment; this is the default.")] = False,
+    as_html: Annotated[bool, typer.Option("--html", help="One page that holds its plots.")] = False,
+    against: Annotated[
+        str | None, typer.Option(metavar="REV", help="A git revision, or a release; not the release in service.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option(metavar="FILE", help="Where to; printed without it.")] = None,
+    config: ConfigFile = None,
+) -> None:
+    """Say what a change does: photos, scores, classes, parameters, and the gate's verdict. Changes nothing."""
+    from plantops import review, whole
+
+    if as_markdown and as_html:
+        raise SetupError("--markdown or --html: not both", "plantops report --help")
+    made = review.make(settings(config), against)
+    text = made.html() if as_html else made.markdown()
+    if output is None:
+        print(text, end="")
+    else:
+        whole.write(output.resolve(), text)
+        Console().say(f"written: {output}")
 
 
 def verify(as_json: Json = False, config: ConfigFile = None) -> None:

@@ -93,6 +93,20 @@ def _object(cache: Path, md5: str) -> Path | None:
     return next((path for place in places if (path := place / md5[:2] / md5[2:]).is_file()), None)
 
 
+def text(cache: Path, md5: str) -> str | None:
+    """What the cache holds under a hash, as text; None where it does not."""
+    found = _object(cache, md5)
+    return found.read_text(encoding="utf-8", errors="replace") if found else None
+
+
+def listing(cache: Path, md5: str) -> list[tuple[str, str]] | None:
+    """The files of a folder by its hash, as (md5, path in it); None where the cache lacks the list."""
+    try:
+        return [(str(one["md5"]), str(one["relpath"])) for one in json.loads(text(cache, md5) or "")]
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
 def fetch(root: Path, targets: Iterable[str], on_line: OnLine) -> None:
     """Bring into the cache what is missing there. Raises StepFailed; not for what the remote does not have."""
     _dvc(root, ["fetch", *targets], on_line)

@@ -16,8 +16,8 @@ from plantops.tracking import Tracker
 from plantops.watch import heartbeat
 
 if TYPE_CHECKING:
-    from plantops.doctor import Finding
     from plantops.pipeline import Outcome
+    from plantops.symptoms import Finding
 
 _SENTENCES = 6
 _DRAWN = " (drawn sample data: it knows nothing about real plants)"

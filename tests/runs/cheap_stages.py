@@ -61,8 +61,14 @@ def evaluate() -> None:
     names = prepared.meta.classes
     shares = softmax(inputs(prepared, photos) @ np.load(WEIGHTS))
     predictions.write(PREDICTIONS, names, [predictions.Answers(photos, shares)])
-    accuracy = float((shares.argmax(1) == prepared.labels(photos)).mean())
-    write_json(EVALUATION, {"accuracy": accuracy, "photos": len(photos)})
+    right, labels = shares.argmax(1) == prepared.labels(photos), prepared.labels(photos)
+    accuracy = float(right.mean())
+    per_class = {
+        name: {"support": int((labels == number).sum()), "recall": float(right[labels == number].mean())}
+        for number, name in enumerate(names)
+        if (labels == number).any()
+    }
+    write_json(EVALUATION, {"accuracy": accuracy, "photos": len(photos), "per_class": per_class})
     for report in (REPORT, CARD):
         fresh_file(report).write_text(f"accuracy {accuracy:.3f}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import sqlite3
@@ -16,6 +17,7 @@ from api_client import free_port
 from bundle_factory import make_release
 from conftest import plantops, sh
 from plantops.bundle import Bundle
+from plantops.config import load
 from plantops.store import Release, Store, now
 from runs.barred import bar
 from runs.cheap import CLASSES, RAW, edit, leaves, url
@@ -64,6 +66,7 @@ def test_a_new_project_is_well_and_nothing_is_left_behind(project: Path) -> None
     assert states == {
         "python": ["ok"], "config": ["ok"], "git": ["ok"], "dvc": ["ok"], "remote": ["note"], "data": ["ok"],
         "disk": ["ok"], "mlflow": ["ok"], "run": ["ok"], "model": ["note"], "api": ["ok"],
+        "ports": ["ok"], "clock": ["ok"],
     }  # fmt: skip
     assert listing(project) == before
 
@@ -180,3 +183,38 @@ def test_a_folder_of_mlflow_that_we_may_not_write(project: Path) -> None:
     assert f"MLflow's folder {project}/mlruns cannot be written" in told.stdout
     assert f"try: ls -ld {project}/mlruns" in told.stdout
     assert "1 thing wrong: mlflow" in told.stderr
+
+
+def test_what_is_around_a_project(project: Path) -> None:
+    """Another's server on a port of ours, open to all; a clock that went back; a git that died; Docker that is away."""
+    config = load(project)
+    release = released(project)
+    facts = {"release": RELEASE, "digest": Bundle.load(release).digest, "created": "2999-01-01T00:00:00+00:00"}
+    (release / "release.json").write_text(json.dumps(facts))
+    lock = project / ".git/index.lock"
+    lock.touch()
+    os.utime(lock, (1, 1))
+    edit(project / "config.yaml", "backend: local", "backend: auto")
+    with socket.socket() as other:
+        other.bind(("0.0.0.0", config.mlflow.ui_port))
+        other.listen()
+        argv = [sys.executable, "-m", "plantops", "doctor", "--json"]
+        told = json.loads(sh("env", "DOCKER_HOST=unix:///nowhere", *argv, cwd=project, check=False).stdout)
+    said = {one["what"]: one for one in told if one["state"] != "ok"}
+    assert f"mlflow.ui_port {config.mlflow.ui_port} is taken by process {os.getpid()}" in said["ports"]["says"]
+    assert "for other machines, too" in said["bind"]["says"]
+    assert said["clock"]["state"] == "wrong"
+    assert said["docker"]["state"] == "note"
+    assert "index.lock was left by a git that died" in said["git"]["says"]
+    assert "cleared: " in plantops("doctor", "--fix", cwd=project, check=False).stdout
+    assert not lock.exists()
+    lock.touch()  # a git that works now
+    plantops("doctor", "--fix", cwd=project, check=False)
+    assert lock.exists()
+
+
+def test_a_checkout_of_another_user(project: Path) -> None:
+    barred = bar(project / "models")
+    told = sh(*barred, sys.executable, "-m", "plantops", "doctor", cwd=project, check=False).stdout
+    assert re.search(r"wrong  owner .*/models is of \S+ and cannot be written", told)
+    assert "try: sudo chown" in told

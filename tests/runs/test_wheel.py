@@ -59,7 +59,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     code = {name.removeprefix("plantops/") for name in names if name.endswith(".py")}
     source = {str(one.relative_to(ROOT / "src/plantops")) for one in (ROOT / "src/plantops").rglob("*.py")}
     assert code == source
-    assert "plantops/py.typed" in names
+    assert {"plantops/py.typed", "plantops/pipelines/github.yml", "plantops/pipelines/gitlab.yml"} <= set(names)
 
 
 def test_init_makes_the_files_of_the_clone(programs: Path, tmp_path: Path) -> None:

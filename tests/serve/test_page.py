@@ -267,6 +267,20 @@ def test_hostile_names_are_only_text(browser: Browser, api: tuple[int, Path]) ->
 
 
 @ci
+def test_a_page_about_other_things_than_leaves(browser: Browser, tmp_path: Path) -> None:
+    centre = LookingModel().seen(photo(1))[0]
+    release = looking_release(tmp_path / "r7", centre, thresholds=LIMITS, metrics=METRICS)
+    running = start(release, tmp_path / "log", "--title", "Which <b>mushroom</b> is this?")
+    until(lambda: get(running.port, "/health").status == 200, what="healthy")
+    visit = Visit(browser, running.port)
+    expect(visit.page.locator("h1")).to_have_text("Which <b>mushroom</b> is this?")
+    assert visit.page.title() == "Which <b>mushroom</b> is this?"
+    assert "lea" not in visit.page.locator("body").inner_text().lower().replace("clear", "")
+    visit.end()
+    assert running.terminate() == 0
+
+
+@ci
 def test_an_api_with_keys_asks_for_one(browser: Browser, tmp_path: Path, worker: Any) -> None:
     running = worker(looking_release(tmp_path / "r1"), f"--keys={hash_of('secret')}")
     until(lambda: get(running.port, "/health").status == 200, what="healthy")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import ipaddress
 import os
 import shlex
 import socket
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +45,11 @@ def holder(port: int) -> Holder | None:
     return Holder(None, "a program of another user")
 
 
+def exposed(port: int) -> bool:
+    """Whether somebody listens on ``port`` for other machines, too."""
+    return any(not _is_loopback(address) for _, address in _listeners(port))
+
+
 def obstacle(host: str, port: int) -> str | None:
     """Why we could not listen there now, naming who does; None when we could."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as trial:
@@ -57,16 +64,30 @@ def obstacle(host: str, port: int) -> str | None:
 
 
 def _listening(port: int) -> set[str]:
-    found = set()
+    return {name for name, _ in _listeners(port)}
+
+
+def _listeners(port: int) -> list[tuple[str, str]]:
+    """Of each listening socket: its name as a link in /proc, and its address in hexadecimal, as the kernel has it."""
+    found = []
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         try:
             lines = Path(table).read_text().splitlines()[1:]
         except FileNotFoundError:
             continue  # no IPv6 on this machine
         for fields in map(str.split, lines):
-            if fields[3] == _LISTEN and int(fields[1].rpartition(":")[2], 16) == port:
-                found.add(f"socket:[{fields[9]}]")
+            address, _, number = fields[1].rpartition(":")
+            if fields[3] == _LISTEN and int(number, 16) == port:
+                found.append((f"socket:[{fields[9]}]", address))
     return found
+
+
+def _is_loopback(address: str) -> bool:
+    """127.0.0.0/8, also inside IPv6, and ::1. Each word of the address is in the machine's own order."""
+    words = [int(address[place : place + 8], 16).to_bytes(4, sys.byteorder) for place in range(0, len(address), 8)]
+    return ipaddress.ip_address(b"".join(words)).is_loopback or (
+        len(words) > 1 and words[:3] == [bytes(4), bytes(4), b"\0\0\xff\xff"] and words[3][0] == 127
+    )
 
 
 def _sockets(process: Path) -> set[str]:

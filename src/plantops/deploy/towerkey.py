@@ -27,13 +27,14 @@ class TowerKey:
             return self._make()
 
     def flags(self) -> dict[str, str]:
-        """Who may ask, as flags of ``python -m plantops.serve``. Hashes, no key."""
+        """Who may ask and what the page is called, as flags of ``python -m plantops.serve``. Hashes, no key."""
         own = [hash_of(self.value)] if self._api.keys else []
         return {
             "keys": ",".join([*self._api.keys, *own]),
             "hosts": ",".join(self._api.hosts),
             "cors": ",".join(self._api.cors),
             "access_log": str(int(self._api.access_log)),
+            "title": self._api.title,
         }
 
     def _make(self) -> str:

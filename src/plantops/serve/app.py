@@ -40,13 +40,14 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
 
 def make_app(service: Service) -> FastAPI:
     """The API over ``service``."""
-    app = FastAPIOffline(title="plantops", description="Which disease has this leaf?", redoc_url=None)
+    title = service.settings.title
+    app = FastAPIOffline(title="plantops", description=title or "Which disease has this leaf?", redoc_url=None)
     app.add_exception_handler(Exception, _bug)
     app.exception_handler(RequestValidationError)(_wrong)
     _add_predictions(app, service)
     _add_descriptions(app, service)
     add_feedback(app, service)
-    add_page(app)
+    add_page(app, title)
     return app
 
 

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import re
 from functools import cache
+from html import escape
 from pathlib import Path
 
 from fastapi import FastAPI, Request, Response
@@ -14,15 +15,24 @@ from fastapi.responses import RedirectResponse
 _FILE = Path(__file__).with_name("page.html")
 
 
-def add_page(app: FastAPI) -> None:
-    """Add `/`: the page for whoever asks for HTML, the API's description for all others."""
-    html, headers = _FILE.read_bytes(), page_headers(_FILE.read_text(encoding="utf-8"))
+def add_page(app: FastAPI, title: str) -> None:
+    """Add `/`: the page for whoever asks for HTML, the API's description for all others.
+
+    With a ``title`` of its own the page speaks of photos, without one of leaves.
+    """
+    text = _FILE.read_text(encoding="utf-8")
+    html, headers = _named(text, title).encode(), page_headers(text)
 
     @app.get("/", include_in_schema=False)
     async def front(request: Request) -> Response:
         if "text/html" in request.headers.get("accept", ""):
             return Response(html, media_type="text/html", headers=headers)
         return RedirectResponse("/docs", headers={"Vary": "Accept"})
+
+
+def _named(html: str, title: str) -> str:
+    """The page with a title; its style and script, whose digests are known, stay as they are."""
+    return html.replace('<html lang="en">', f'<html lang="en" data-named="{escape(title)}">', 1) if title else html
 
 
 @cache

@@ -24,7 +24,7 @@ class Settings:
     ``keep_mb`` of them. ``replay``: photos of the last requests that are kept for the next release.
 
     ``keys`` (SHA-256 in hexadecimal), ``hosts``, ``cors`` (origins): with commas between, see `guard.py`.
-    ``access_log``: a JSON line on standard output for each request.
+    ``access_log``: a JSON line on standard output for each request. ``title``: of the page for people.
     """
 
     max_upload_mb: float = 20
@@ -42,6 +42,7 @@ class Settings:
     hosts: str = ""
     cors: str = ""
     access_log: bool = True
+    title: str = ""
 
     def listed(self, name: str) -> list[str]:
         """A field with commas as a list."""

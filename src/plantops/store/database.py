@@ -147,6 +147,18 @@ class Database:
             raise
 
 
+def schema(folder: Path) -> tuple[int, int]:
+    """The schema of the database in ``folder``, and the one that this plantops writes; the same where there is none."""
+    path = folder / FILE
+    if not path.exists():
+        return len(MIGRATIONS), len(MIGRATIONS)
+    try:
+        with closing(_read_only(path)) as db:
+            return _version(db), len(MIGRATIONS)
+    except sqlite3.DatabaseError as error:
+        raise _unusable(path, error) from None
+
+
 def now() -> str:
     """The time, UTC, ISO 8601 to the millisecond."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
