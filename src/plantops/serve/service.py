@@ -81,13 +81,12 @@ class Service:
     async def answer(self, data: bytes, top: int, request_id: str, explain: bool = False) -> Prediction:
         """The answer for one photo. Raises NotAPhoto, or HTTPException 503 when it takes too long."""
         predictor = self.predictor()
-        work = self._pool.submit(self._work, predictor, data, explain)
+        work = self._pool.submit(self._work, predictor, data, top, explain)
         self._photos += 1
         try:
-            seen, seconds = await self._in_time(work)
+            seen, ranked, seconds = await self._in_time(work)
         finally:
             self._leave(work)
-        ranked = predictor.ranked(seen.probabilities, max(top, 1))
         name, confidence = ranked[0]
         self.metrics.predicted(name, confidence, seconds)
         answer = Prediction(
@@ -140,10 +139,15 @@ class Service:
         except OSError as error:  # the client has no part in it
             log.error("the photo of %s cannot be kept: %s", answer.request_id, error)
 
-    def _work(self, predictor: Predictor, data: bytes, explain: bool) -> tuple[Seen, float]:
+    def _work(
+        self, predictor: Predictor, data: bytes, top: int, explain: bool
+    ) -> tuple[Seen, list[tuple[str, float]], float]:
+        """All that NumPy has a part in: each time it lets go of Python's lock, the event loop would wait for it."""
         square = self._decode(data, predictor.manifest.preprocessing)
         began = time.perf_counter()
-        return predictor.look(square, explain), time.perf_counter() - began
+        seen = predictor.look(square, explain)
+        took = time.perf_counter() - began
+        return seen, predictor.ranked(seen.probabilities, max(top, 1)), took
 
     def _decode(self, data: bytes, spec: Preprocessing) -> NDArray[np.uint8]:
         """A stranger's photo to pixels, uint8, shape (size, size, 3), when there is room for it. Raises NotAPhoto."""
