@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector, generate_latest
 
-from plantops.serve.predictor import Predictor
+from plantops.serve.looked import Served
 
 ROUTES = (
     "/", "/predict", "/predict_batch", "/feedback", "/classes", "/model/info", "/health", "/health/live",
@@ -40,7 +40,7 @@ class Metrics:
         )  # fmt: skip
         self.model = Info("model", "The model in service", registry=self.registry)
 
-    def loaded(self, predictor: Predictor) -> None:
+    def loaded(self, predictor: Served) -> None:
         """Name the model, and show a zero for every class that was not predicted yet."""
         identity = predictor.identity
         self.model.info(
