@@ -109,8 +109,12 @@ class Pool:
     async def _add(self) -> None:
         assert self._channel
         ours, theirs = socket.socketpair()
-        with theirs, suppress(OSError):  # where the process that forks is gone, `_watch` says so
-            socket.send_fds(self._channel, [b"+"], [theirs.fileno()])
+        try:
+            with theirs:
+                socket.send_fds(self._channel, [b"+"], [theirs.fileno()])
+        except OSError:  # the process that forks is gone, and `_watch` says so
+            ours.close()
+            return
         await asyncio.get_running_loop().create_connection(lambda: _Looker(self), sock=ours)
 
     def freed(self, looker: _Looker) -> None:
@@ -130,7 +134,8 @@ class Pool:
             self._adding = asyncio.ensure_future(self._add())
 
     async def _watch(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read()
+        with suppress(ConnectionError):
+            await reader.read()
         self.ended.set()
         writer.close()
 

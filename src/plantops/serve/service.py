@@ -113,8 +113,9 @@ class Service:
             log.error("the photo of %s cannot be kept: %s", answer.request_id, error)
 
     async def breathe(self) -> None:
-        """Return when a process for photos is free: never, while all of them hang."""
-        await self.pool.breathe()
+        """Return when a process for photos is free: never, while all of them hang. Before there are any, at once."""
+        if self._served:
+            await self.pool.breathe()
 
     def health(self) -> Health:
         """What `/health` says."""
