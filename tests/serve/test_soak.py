@@ -23,6 +23,7 @@ MOST_MB = 5.0  # more than at first, by the line through what was held
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(0)
 def test_the_memory_is_flat(worker: Callable[..., Running], release: Path) -> None:
     """``SOAK_BUNDLE``: another bundle than the tiny one."""
     running = worker(Path(os.environ.get("SOAK_BUNDLE", release)))

@@ -31,6 +31,12 @@ class Reference:
         found: NDArray[np.float64] = (away**2).sum(1)
         return found
 
+    @classmethod
+    def read(cls, path: Path) -> Reference:
+        """What :meth:`write` wrote."""
+        with np.load(path, allow_pickle=False) as arrays:
+            return cls(arrays["mean"], arrays["whiten"])
+
     def write(self, path: Path) -> None:
         """Write ``reference.npz``: the same values, the same bytes."""
         np.savez(fresh_file(path), mean=self.mean, whiten=self.whiten)
