@@ -53,12 +53,11 @@ def rivals(work: Path) -> list[Rival]:
     uvicorn = ["{bin}/uvicorn", "torch_app:app", "--port={port}", "--workers={cores}", "--log-level=warning"]
     saved = str(work / "mlflow-model")
     mlflow = ["{bin}/mlflow", "models", "serve", "-m", saved, "-p", "{port}", "--env-manager=local", "-w", "{cores}"]
+    serve = ["{bin}/python", "-m", "plantops.serve", "--port={port}", "--bundle"]
+    ours = {"packages": ["-r", str(ROOT / "docker/requirements.lock")], "env": {"PYTHONPATH": str(ROOT / "src")}}
     return [
-        Rival(
-            "plantops", ["-r", str(ROOT / "docker/requirements.lock")],
-            ["{bin}/python", "-m", "plantops.serve", "--bundle", str(work / "bundle"), "--port={port}"],
-            env={"PYTHONPATH": str(ROOT / "src")},
-        ),
+        Rival("plantops", argv=[*serve, str(work / "bundle")], **ours),
+        Rival("plantops in eight bits", argv=[*serve, str(work / "bundle8")], **ours),
         Rival(
             "LitServe", [*NUMBERS, "litserve", "python-multipart"], ["{bin}/python", "litserve_app.py"],
             body="request",

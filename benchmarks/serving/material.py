@@ -13,14 +13,16 @@ from functools import partial
 from itertools import islice, zip_longest
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 
 from plantops.bundle import GOLDEN, MANIFEST, MODEL, Manifest, sha256
+from plantops.ml import quantize
 from plantops.ml.model import make
 from plantops.ml.onnxfile import write_onnx
 from plantops.ml.runtime import answers
-from plantops.photo import decode
+from plantops.photo import decode, normalise, table
 from plantops.preprocess import Preprocessing
 
 SIZE, BACKBONE = 128, "resnet10t"
@@ -36,7 +38,7 @@ def main() -> None:
     classes = sorted(one.name for one in photos.iterdir() if one.is_dir())
     small = [path.read_bytes() for path in islice(_spread(photos, classes), SMALL)]
     kinds = {"small": small, "large": [_as_by_a_phone(data) for data in small[:LARGE]]}
-    _write_model(folder, classes, small[:8])
+    _write_models(folder, classes, small)
     for kind, datas in kinds.items():
         for ending, (content_type, body) in BODIES.items():
             made = folder / f"{kind}-{ending}"
@@ -62,17 +64,23 @@ def _as_by_a_phone(data: bytes) -> bytes:
     return out.getvalue()
 
 
-def _write_model(folder: Path, classes: list[str], golden: list[bytes]) -> None:
+def _write_models(folder: Path, classes: list[str], photos: list[bytes]) -> None:
     torch.manual_seed(1)
     network = make(BACKBONE, len(classes), SIZE).eval()
-    bundle = folder / "bundle"
-    (bundle / "golden").mkdir(parents=True)
-    write_onnx(network, SIZE, bundle / MODEL)
-    (folder / "model.onnx").write_bytes((bundle / MODEL).read_bytes())
+    write_onnx(network, SIZE, folder / "model.onnx")
+    batch = normalise(np.stack([decode(data, SPEC) for data in photos]), table(SPEC))
+    quantize.write(folder / "model.onnx", folder / "int8.onnx", [batch])
+    _write_bundle(folder / "bundle", folder / "model.onnx", classes, photos[:8])
+    _write_bundle(folder / "bundle8", folder / "int8.onnx", classes, photos[:8])
     (folder / "classes.json").write_text(json.dumps(classes))
     torch.jit.trace(network.to(memory_format=torch.contiguous_format), torch.zeros(1, 3, SIZE, SIZE)).save(
         str(folder / "model.pt")
     )
+
+
+def _write_bundle(bundle: Path, graph: Path, classes: list[str], golden: list[bytes]) -> None:
+    (bundle / "golden").mkdir(parents=True)
+    (bundle / MODEL).write_bytes(graph.read_bytes())
     model = {"backbone": BACKBONE, "sha256": sha256(bundle / MODEL)}
     manifest = Manifest(tuple(classes), SPEC, True, model, data={}, metrics={})
     (bundle / MANIFEST).write_text(json.dumps(manifest.to_dict()))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
 import re
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Literal, get_args
 
+from plantops import typed
 from plantops.errors import SetupError
 
 FILE = "config.yaml"
@@ -308,15 +307,11 @@ def load(root: Path, file: Path | None = None) -> Config:
             f"{path} must hold keys and values, not a {type(values).__name__}", f"mend it, or git diff {path.name}"
         )
     try:
-        config: Config = _build(Config, values or {}, "", root=root, file=path)
-    except _Bad as bad:
+        config: Config = typed.build(Config, values or {}, root=root, file=path)
+    except typed.Wrong as bad:
         raise SetupError(f"{path.name}: {bad}", f"mend it in {path}") from None
     _check(config, path.name)
     return config
-
-
-class _Bad(ValueError):
-    pass
 
 
 _SHARES = (
@@ -366,38 +361,3 @@ def _check_api(api: ApiConfig, name: str) -> None:
     for origin in api.cors:
         if origin != "*" and not re.fullmatch(r"https?://[^/]+", origin):
             raise SetupError(f"{name}: api.cors names origins, as https://leaf.example.org, not {origin!r}")
-
-
-def _build(kind: Any, values: dict[str, Any], path: str, **given: Any) -> Any:
-    """A dataclass from a dict, checked against its type hints; ``given`` fields are not the user's to set."""
-    hints = get_type_hints(kind)
-    known = [one.name for one in dataclasses.fields(kind) if one.name not in given]
-    for key in values:
-        if key not in known:
-            close = difflib.get_close_matches(str(key), known, 1)
-            raise _Bad(f"unknown key {path}{key}" + (f" (did you mean {path}{close[0]}?)" if close else ""))
-    return kind(**given, **{key: _value(hints[key], value, f"{path}{key}") for key, value in values.items()})
-
-
-def _value(hint: Any, value: Any, path: str) -> Any:
-    if is_dataclass(hint):
-        if value is None:
-            return hint()  # type: ignore[operator]
-        if not isinstance(value, dict):
-            raise _Bad(f"{path} must hold keys and values, not {value!r}")
-        return _build(hint, value, path + ".")
-    if get_origin(hint) is Literal:
-        if isinstance(value, bool) and "on" in get_args(hint):  # what YAML makes of on and off
-            value = "on" if value else "off"
-        if value not in get_args(hint):
-            raise _Bad(f"{path} must be one of {', '.join(map(repr, get_args(hint)))}, not {value!r}")
-        return value
-    if get_origin(hint) is tuple:
-        if not isinstance(value, list):
-            raise _Bad(f"{path} must be a list, as [a, b], not {value!r}")
-        return tuple(_value(get_args(hint)[0], one, f"{path}[{place}]") for place, one in enumerate(value))
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        raise _Bad(f"{path} must be {hint.__name__}, not {value!r}")
-    return value

@@ -17,7 +17,7 @@ import pytest
 
 from api_client import HOST, KIND, form, get, predict, probabilities, refused, request, until
 from bundle_factory import CLASSES, SPEC, make_release, photo
-from conftest import ROOT
+from conftest import ROOT, plantops
 from containers.engine import need_engine
 from containers.images import (
     BASE,
@@ -42,6 +42,7 @@ from plantops.deploy.address import Address
 from plantops.deploy.compose.stack import Stack
 from plantops.errors import SetupError, StepFailed
 from plantops.serve import predictor
+from serve.by_hand import start
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -343,6 +344,29 @@ def test_a_fault_is_caught_through_http_before_any_traffic(
         assert probe.golden(Address(HOST, port), faulty) <= GOLDEN_TOLERANCE
         with pytest.raises(StepFailed, match="golden photo"):
             probe.golden(Address(HOST, port), folders["one"])
+
+
+def test_command_api_and_container_answer_the_golden_photos_bit_for_bit_alike(
+    workshop: Workshop, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = folders["one"]
+    photos = [golden.file for golden in Bundle.load(folder).golden()]
+    argv = ("predict", *map(str, photos), "--bundle", str(folder), "--json", "--top", "1000")
+    by_command = [
+        {one["class"]: one["confidence"] for one in told["top5_predictions"]}
+        for told in json.loads(plantops(*argv, cwd=tmp_path).stdout)["results"]
+    ]
+    by_hand = start(folder, tmp_path / "log")
+    try:
+        until(lambda: get(by_hand.port, "/health").status == 200)
+        by_api = [probabilities(predict(by_hand.port, photo.read_bytes(), "?top=1000")) for photo in photos]
+    finally:
+        by_hand.terminate()
+    with running(workshop.engine, workshop.build(folder)) as (_, port):
+        probe.wait_healthy(Address(HOST, port), HEALTHY_S, lambda: None)
+        by_container = [probabilities(predict(port, photo.read_bytes(), "?top=1000")) for photo in photos]
+    assert len(photos) == 4
+    assert by_command == by_api == by_container
 
 
 def believe(folder: Path) -> None:

@@ -19,6 +19,7 @@ PARAMS = {
         "small_epochs": 0, "precision": "auto", "accelerator": "cpu", "finetune_from": None, "finetune_epochs": 2,
     },
     "evaluate": {"target_accuracy": 0.9, "false_alarms": 0.05, "repeats": 1},
+    "export": {"quantize": "off", "tolerance": 0.005},
 }  # fmt: skip
 CLASSES = ("Pepper,_bell___healthy", "Spider_mites Two-spotted_spider_mite", "Cherry_(including_sour)___healthy")
 

@@ -18,6 +18,7 @@ def test_the_file_that_ships_is_read() -> None:
     params = load(ROOT / "params.yaml")
     assert params.model.backbone == "resnet10t"
     assert isinstance(params.train.lr, float)
+    assert params.export.quantize == "off"  # which YAML reads as no
 
 
 @pytest.mark.parametrize(
@@ -36,6 +37,8 @@ def test_the_file_that_ships_is_read() -> None:
         ("split.val", 0.9, "`split.val + split.test` should be less than 1"),
         ("split.group_by", "___(.+", "`split.group_by` is no regular expression"),
         ("train.precision", "64", "`train.precision` should be one of auto"),
+        ("export.quantize", True, "`export.quantize` should be text"),
+        ("export.quantize", "int8", "`export.quantize` should be one of off, auto"),
         ("model", None, "`model` should hold keys and values"),
     ],
 )

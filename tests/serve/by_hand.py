@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,10 @@ class Running:
     def said(self, pattern: str) -> re.Match[str] | None:
         return re.search(pattern, self.log.read_text())
 
+    def memory(self) -> int:
+        """Bytes that it and its children hold, what they share counted once (Pss)."""
+        return sum(_pss(pid) for pid in family(self.process.pid))
+
     def terminate(self) -> int:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(30)
@@ -35,3 +40,18 @@ def start(bundle: Path, log: Path, *flags: str) -> Running:
     found = until(lambda: running.said(r"listening on http://127\.0\.0\.1:(\d+)"), what="listening")
     running.port = int(found[1])
     return running
+
+
+def family(pid: int) -> list[int]:
+    """A process and all that it has started."""
+    with suppress(OSError):
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return [pid, *(one for child in children for one in family(int(child)))]
+    return []
+
+
+def _pss(pid: int) -> int:
+    with suppress(OSError, StopIteration):
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        return int(next(line for line in lines if line.startswith("Pss:")).split()[1]) * 1024
+    return 0

@@ -16,7 +16,8 @@ from bundle_factory import CLASSES, SPEC, photo
 from plantops.bundle import BadBundle
 from plantops.photo import decode
 from plantops.serve import predictor
-from plantops.serve.explain import NO_MAPS, heat
+from plantops.serve.explain import NO_MAPS
+from plantops.serve.heat import heat
 from serve.by_hand import start
 from serve.looking import CELLS, LookingModel, looking_release, reference, with_reference
 

@@ -18,7 +18,6 @@ from api_client import HOST, KIND, form, get, predict, read, until
 from bundle_factory import photo
 from serve.by_hand import Running
 from serve.test_malformed import TAKEN
-from serve.test_memory import memory
 
 KINDS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP")
 EDGES = (b"\0\0\0\0", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\x80\0\0\0", b"\0\0\0\1")
@@ -62,10 +61,10 @@ def fuzz(running: Running, count: int, seed: int, seconds: float) -> Counter[int
         assert answer.json
         seen[answer.status] += 1
         if number == min(500, count // 4):
-            warm = memory(running, "VmRSS")
+            warm = running.memory()
         if time.monotonic() - began > seconds:
             break
-    assert memory(running, "VmRSS") - warm < KEPT, seed
+    assert running.memory() - warm < KEPT, seed
     assert running.process.poll() is None
     assert predict(running.port, photo(1)).status == 200
     return seen
@@ -99,12 +98,12 @@ def test_100000_damaged_photos(running: Running) -> None:
 def test_whatever_the_openapi_document_allows_and_forbids(running: Running, tmp_path: Path) -> None:
     program = shutil.which("schemathesis", path=str(Path(sys.executable).parent))
     assert program, "schemathesis is a development dependency: scripts/setup"
-    before = memory(running, "VmRSS")
+    before = running.memory()
     url = f"http://{HOST}:{running.port}/openapi.json"
     checks = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
     argv = [program, "run", url, "--checks", checks, "--max-examples", "60", "--phases", "examples,coverage,fuzzing"]
     done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, timeout=250, check=False)
     assert done.returncode == 0, done.stdout[-6_000:] + done.stderr[-2_000:]
     assert "Seed:" in done.stdout
-    assert memory(running, "VmRSS") - before < KEPT
+    assert running.memory() - before < KEPT
     assert get(running.port, "/health").status == 200

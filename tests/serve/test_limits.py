@@ -133,13 +133,13 @@ def test_a_client_that_never_asks_is_let_go(hasty: int, first: bytes) -> None:
         assert client.recv(100) == b""
 
 
-def test_an_answer_that_takes_too_long_is_503_and_its_thread_is_missed_until_it_is_free(hasty: int) -> None:
+def test_an_answer_that_takes_too_long_is_503_and_what_works_for_it_is_ended(hasty: int) -> None:
     with ThreadPoolExecutor(8) as clients:  # more than the threads can answer in time, however fast the machine is
         answers = list(clients.map(lambda data: predict(hasty, data), [wide(6_300, 6_300)] * 8))
     late = next(one for one in answers if one.status == 503)
     assert "no answer within 0.6 s" in late.json["detail"]
     assert late.headers["retry-after"] == "1"
-    until(lambda: predict(hasty, photo(1)).status == 200, what="the thread being free")
+    until(lambda: predict(hasty, photo(1)).status == 200, what="another process being there")
 
 
 @pytest.fixture

@@ -37,6 +37,7 @@ def load(folder: Path) -> Service:
     async def go() -> Service:
         service = Service(Settings())
         await service.load(folder)
+        service.pool.close()
         return service
 
     return asyncio.run(go())
@@ -155,8 +156,14 @@ def test_answers_differ_between_models(tmp_path: Path) -> None:
 
 
 def test_nothing_of_the_tower_and_no_torch_is_loaded() -> None:
-    code = "import sys, plantops.serve.__main__; print(*sorted({n.split('.')[0] for n in sys.modules}), *sys.modules)"
-    names = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert "onnxruntime" in names
+    def loaded(module: str) -> set[str]:
+        code = f"import sys, {module}; print(*{{n.split('.')[0] for n in sys.modules}}, *sys.modules)"
+        return set(
+            subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+        )
+
+    http, looker = loaded("plantops.serve.__main__"), loaded("plantops.serve.looker")
     banned = {"torch", "lightning", "dvc", "mlflow", "yaml", "typer", "plantops.config", "plantops.ml", "onnx"}
-    assert banned.isdisjoint(names)
+    assert banned.isdisjoint(http | looker)
+    assert "fastapi" in http - looker
+    assert "onnxruntime" in looker - http

@@ -27,11 +27,13 @@ from plantops.bundle import (
     sha256,
 )
 from plantops.errors import StepFailed
-from plantops.ml import files, golden, stage, start
+from plantops.ml import files, golden, quantize, stage, start
 from plantops.ml.model import Model
 from plantops.ml.onnxfile import write_onnx
+from plantops.ml.params import Export, load
 from plantops.ml.prepared import GOLDEN as ORIGINALS
 from plantops.ml.prepared import SPLITS, Prepared
+from plantops.ml.reference import Reference
 from plantops.ml.runtime import answers
 from plantops.photo import decode
 from plantops.preprocess import Preprocessing
@@ -54,8 +56,12 @@ def main() -> None:
         shutil.copyfile(files.REFERENCE, folder / REFERENCE)
     pixels = np.concatenate([_decode(photos, model.info.preprocessing), _some(prepared)])
     worst = check_parity(folder / MODEL, model, pixels)
-    files.write_json(folder / MANIFEST, _manifest(folder, prepared, model, evaluation).to_dict())
     print(f"bundle in {folder}; ONNX and checkpoint differ by {worst:.1e} at most on {len(pixels)} photos")
+    manifest = _manifest(folder, prepared, model, evaluation)
+    wanted = load().export
+    if wanted.quantize == "auto":
+        manifest = _in_eight_bits(folder, wanted, prepared, manifest)
+    files.write_json(folder / MANIFEST, manifest.to_dict())
 
 
 def check_parity(onnx: Path, model: Model, pixels: NDArray[np.uint8]) -> float:
@@ -71,6 +77,46 @@ def check_parity(onnx: Path, model: Model, pixels: NDArray[np.uint8]) -> float:
             "another model.backbone in params.yaml; this one cannot be exported faithfully",
         )
     return worst
+
+
+def _in_eight_bits(folder: Path, wanted: Export, prepared: Prepared, manifest: Manifest) -> Manifest:
+    """Take the graph of eight bits where it is worth it; then the golden answers and the scores are its own."""
+    graph = folder / MODEL
+    if not prepared.of("val"):
+        print("export.quantize: there are no validation photos to compare on, so the graph stays as it is")
+        return manifest
+    decision = quantize.attempt(graph, wanted, prepared, _judge(folder, prepared, manifest, "val"))
+    print(f"eight bits: {decision.why}")
+    model = {**manifest.model, "sha256": sha256(graph), "quantized": decision.to_dict()}
+    metrics = manifest.metrics
+    if decision.taken:
+        _record_golden(folder, manifest)
+        served, _ = _judge(folder, prepared, manifest, "test").ask(graph)
+        metrics = {**metrics, "accuracy": round(served.accuracy, 6), "macro_f1": round(served.macro_f1, 6)}
+    return replace(manifest, model=model, metrics=metrics)
+
+
+def _judge(folder: Path, prepared: Prepared, manifest: Manifest, split: str) -> quantize.Judge:
+    photos = prepared.of(split)
+    pixels = prepared.images[[photo.row for photo in photos]]
+    known = Reference.read(folder / REFERENCE) if UNLIKE in manifest.thresholds else None
+    return quantize.Judge(
+        pixels, prepared.labels(photos), len(manifest.classes), manifest.preprocessing, manifest.temperature,
+        manifest.thresholds, known,
+    )  # fmt: skip
+
+
+def _record_golden(folder: Path, manifest: Manifest) -> None:
+    """The golden answers anew, by the graph that serves."""
+    listed = json.loads((folder / GOLDEN).read_text())["photos"]
+    spec, classes = manifest.preprocessing, manifest.classes
+    pixels = np.stack([decode((folder / one["file"]).read_bytes(), spec) for one in listed])
+    rows = answers(folder / MODEL, pixels, spec, manifest.temperature).tolist()
+    entries = [
+        {"file": one["file"], "probabilities": dict(zip(classes, row, strict=True))}
+        for one, row in zip(listed, rows, strict=True)
+    ]
+    files.write_json(folder / GOLDEN, {"photos": entries})
 
 
 def _write_golden(folder: Path, model: Model, originals: Sequence[bytes]) -> list[bytes]:

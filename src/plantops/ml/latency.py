@@ -21,6 +21,7 @@ from plantops.errors import StepFailed
 from plantops.ml import stage
 from plantops.ml.runtime import session
 from plantops.photo import normalise, table
+from plantops.preprocess import Preprocessing
 
 _WARM_UP, _ROUNDS, _SECONDS = 3, 40, 3.0  # rounds; at most so many, as long as all of them take no longer
 
@@ -31,7 +32,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("bundles", type=Path, nargs="+")
     given = parser.parse_args()
-    given.out.write_text(json.dumps({"ms": medians([_asker(folder) for folder in given.bundles])}), encoding="utf-8")
+    given.out.write_text(json.dumps({"ms": medians([_bundle(folder) for folder in given.bundles])}), encoding="utf-8")
 
 
 def medians(askers: list[Callable[[], object]]) -> list[float]:
@@ -48,13 +49,17 @@ def medians(askers: list[Callable[[], object]]) -> list[float]:
     return [statistics.median(times) for times in spent]
 
 
-def _asker(folder: Path) -> Callable[[], object]:
+def _bundle(folder: Path) -> Callable[[], object]:
     try:
         bundle = Bundle.load(folder)
     except BadBundle as error:
         raise StepFailed(f"{folder}: {error}") from None
-    spec = bundle.manifest.preprocessing
-    opened, lookup = session(bundle.model, threads=1), table(spec)
+    return asker(bundle.model, bundle.manifest.preprocessing)
+
+
+def asker(graph: Path, spec: Preprocessing) -> Callable[[], object]:
+    """Has a graph look at one photo of noise."""
+    opened, lookup = session(graph, threads=1), table(spec)
     name, logits = opened.get_inputs()[0].name, opened.get_outputs()[0].name
     photo = np.random.default_rng(0).integers(0, 256, (1, spec.size, spec.size, 3), np.uint8)
     return lambda: opened.run([logits], {name: normalise(photo, lookup)})

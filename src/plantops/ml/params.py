@@ -18,6 +18,7 @@ FILE = Path("params.yaml")
 PRECISIONS = ("auto", "32", "16-mixed", "bf16-mixed")
 ACCELERATORS = ("auto", "cpu", "gpu")
 CHAMPION = "champion"
+QUANTIZE = ("off", "auto")
 Section = TypeVar("Section")
 
 
@@ -86,6 +87,15 @@ class Evaluate:
 
 
 @dataclass(frozen=True)
+class Export:
+    """``quantize``: off, or auto: the graph in eight bits where no score on validation photos falls by more than
+    ``tolerance`` (0 to 1) and it is really faster."""
+
+    quantize: str
+    tolerance: float
+
+
+@dataclass(frozen=True)
 class Params:
     """All of params.yaml."""
 
@@ -95,6 +105,7 @@ class Params:
     model: Model
     train: Train
     evaluate: Evaluate
+    export: Export
 
     @property
     def more_seeds(self) -> range:
@@ -105,7 +116,9 @@ class Params:
 def load(path: Path = FILE) -> Params:
     """Read and check ``path``. Raises StepFailed with the key that is wrong and what was expected."""
     values = _read(path)
-    parts: dict[str, type] = {"prepare": Prepare, "split": Split, "model": Model, "train": Train, "evaluate": Evaluate}
+    parts: dict[str, type] = {
+        "prepare": Prepare, "split": Split, "model": Model, "train": Train, "evaluate": Evaluate, "export": Export,
+    }  # fmt: skip
     _known(values, {"seed", *parts}, "")
     made: dict[str, Any] = {name: _section(kind, values[name], name) for name, kind in parts.items()}
     params = Params(seed=_typed(values["seed"], int, "seed"), **made)
@@ -130,6 +143,8 @@ def _section(kind: type[Section], values: Any, name: str) -> Section:
         raise StepFailed(f"params.yaml: `{name}` should hold keys and values, it is {values!r}")
     if name == "train" and values.get("precision") == 32:
         values = {**values, "precision": "32"}  # YAML reads the bare word as a number
+    if name == "export" and values.get("quantize") is False:
+        values = {**values, "quantize": "off"}  # and this one as no
     hints = get_type_hints(kind)
     assert all(one.default is MISSING for one in fields(kind))  # type: ignore[arg-type]
     _known(values, set(hints), f"{name}.")
@@ -188,6 +203,8 @@ def _check(params: Params) -> None:
         ("train.precision", train.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
         ("evaluate.target_accuracy", 0 < params.evaluate.target_accuracy <= 1, "more than 0, at most 1"),
         ("evaluate.false_alarms", 0 < params.evaluate.false_alarms < 1, "between 0 and 1"),
+        ("export.quantize", params.export.quantize in QUANTIZE, f"one of {', '.join(QUANTIZE)}"),
+        ("export.tolerance", 0 <= params.export.tolerance < 1, "from 0 to less than 1"),
         ("train.accelerator", train.accelerator in ACCELERATORS, f"one of {', '.join(ACCELERATORS)}"),
     ]
     for key, holds, expected in rules:

@@ -34,6 +34,12 @@ class Reference:
         found: NDArray[np.float64] = (away**2).sum(1)
         return found
 
+    @classmethod
+    def read(cls, path: Path) -> Reference:
+        """What :meth:`write` wrote."""
+        with np.load(path, allow_pickle=False) as arrays:
+            return cls(arrays["mean"], arrays["whiten"])
+
     def write(self, path: Path, more: Mapping[str, Any]) -> None:
         """Write ``reference.npz``, with ``more`` arrays: the same values, the same bytes."""
         np.savez(fresh_file(path), mean=self.mean, whiten=self.whiten, **more)

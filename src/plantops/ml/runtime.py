@@ -8,6 +8,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from plantops.bundle import EMBEDDING
 from plantops.ml.scores import softmax
 from plantops.photo import normalise, table
 from plantops.preprocess import Preprocessing
@@ -26,13 +27,22 @@ def session(path: Path, threads: int = 0) -> onnxruntime.InferenceSession:
 
 def answers(path: Path, pixels: NDArray[np.uint8], spec: Preprocessing, temperature: float) -> NDArray[np.float64]:
     """Probabilities (n, classes) for uint8 (n, size, size, 3), by ONNX Runtime on the CPU."""
+    return softmax(outputs(path, pixels, spec)[0], temperature)
+
+
+def outputs(
+    path: Path, pixels: NDArray[np.uint8], spec: Preprocessing
+) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+    """Logits (n, classes), and the embedding (n, d) where the graph has it, for uint8 (n, size, size, 3)."""
     opened = session(path)
     # A champion may come from other code than ours: its graph has one input, and its first output are the logits,
     # whatever their names.
-    name, logits = opened.get_inputs()[0].name, opened.get_outputs()[0].name
+    logits, *others = [one.name for one in opened.get_outputs()]
+    names = [logits, *(one for one in others if one == EMBEDDING)]
     lookup = table(spec)
     found = []
     for start in range(0, len(pixels), _BATCH):
         batch = normalise(pixels[start : start + _BATCH], lookup)
-        found.append(opened.run([logits], {name: batch})[0])
-    return softmax(np.concatenate(found), temperature)
+        found.append(opened.run(names, {opened.get_inputs()[0].name: batch}))
+    whole = [np.concatenate(parts) for parts in zip(*found, strict=True)]
+    return whole[0], whole[1] if len(whole) > 1 else None

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import ctypes
 import dataclasses
 import logging
-import os
 import resource
 import signal
 import socket
 import sys
 import warnings
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,32 +22,31 @@ from plantops.serve.app import make_app
 from plantops.serve.control import Control
 from plantops.serve.edge import Edge, NameRequest
 from plantops.serve.guard import guarded
+from plantops.serve.heap import return_big_pieces
 from plantops.serve.server import Server
 from plantops.serve.service import Service
 from plantops.serve.settings import Settings
 
 BACKLOG = 2048
-_M_MMAP_THRESHOLD, _BIG = -3, 4 << 20
 
 
 def main() -> int:
-    """Serve until told to stop; exit status 0, or 2 when the address cannot be had."""
+    """Serve until told to stop; exit status 0; 2: the address cannot be had; 1: the model's process was killed."""
     options = _parser().parse_args()
     _log_to_stderr()
     warnings.simplefilter("ignore")  # Pillow has one for each odd tag: a client could fill the log with them
     disable_created_metrics()
     _allow_many_connections()
-    _return_big_pieces()
+    return_big_pieces()
     settings = Settings(**{one.name: getattr(options, one.name) for one in dataclasses.fields(Settings)})
     try:
-        asyncio.run(_serve(options, settings))
+        return asyncio.run(_serve(options, settings))
     except OSError as error:
         _say(f"cannot serve on {options.host}:{options.port}: {error}")
         return 2
-    return 0
 
 
-async def _serve(options: argparse.Namespace, settings: Settings) -> None:
+async def _serve(options: argparse.Namespace, settings: Settings) -> int:
     service = Service(settings, options.kept)
     access = AccessLog() if settings.access_log else None
     app = Edge(guarded(make_app(service), settings), service.metrics, access)
@@ -62,7 +58,8 @@ async def _serve(options: argparse.Namespace, settings: Settings) -> None:
     public = socket.socket(fileno=options.public_fd) if supervised else _bind(options.host, options.port)
     server.accept(socket.socket(fileno=options.private_fd) if supervised else public)
     loading = asyncio.create_task(_load(service, server, options.bundle))
-    waiting: list[asyncio.Task[Any]] = [asyncio.create_task(told.wait())]
+    # Without the process that holds the model nothing can be answered: whoever started this starts it again.
+    waiting: list[asyncio.Task[Any]] = [asyncio.create_task(event.wait()) for event in (told, service.pool.ended)]
     if supervised:
         channel = socket.socket(fileno=options.control_fd)
         waiting.append(asyncio.create_task(Control(server, public).run(channel, loading, service)))
@@ -70,13 +67,15 @@ async def _serve(options: argparse.Namespace, settings: Settings) -> None:
         _say(f"listening on {_url(public)}, loading {options.bundle}")
     loading.add_done_callback(lambda _: _say(f"{service.status}: {service.release or service.reason}"))
     done, _pending = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-    await server.stop()
+    killed = service.pool.ended.is_set()
+    if not killed:
+        await server.stop()
     if access:
         access.flush()
+    service.pool.close()
     for task in done:
         task.result()
-    if not loading.done():
-        os._exit(0)  # the thread that loads may hang in a broken model, and nothing is left to save
+    return 1 if killed else 0
 
 
 async def _load(service: Service, server: Server, bundle: Path) -> None:
@@ -102,12 +101,6 @@ def _bind(host: str, port: int) -> socket.socket:
 def _allow_many_connections() -> None:
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _return_big_pieces() -> None:
-    """Have glibc give a big picture's memory back at once: by itself it keeps much of it for each thread."""
-    with suppress(AttributeError):  # another C library
-        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _BIG)
 
 
 def _log_to_stderr() -> None:

@@ -1,13 +1,6 @@
-"""Where the model looked: a heat map out of the graph's class-activation maps.
-
-The mean of a class's map over rows and columns is its logit (Zhou et al. 2016, arXiv:1512.04150). The softmax does not
-see what is added to all logits alike, so what speaks for a class is its map above the mean of all classes' maps.
-"""
+"""Where the model looked, in the API's words."""
 
 from __future__ import annotations
-
-import numpy as np
-from numpy.typing import NDArray
 
 from plantops.preprocess import Preprocessing
 from plantops.serve.schema import Explanation
@@ -15,15 +8,8 @@ from plantops.serve.schema import Explanation
 NO_MAPS = "this model's graph has no class-activation maps; its backbone ends in another kind of layer"
 
 
-def explain(maps: NDArray[np.float32] | None, classes: tuple[str, ...], name: str, spec: Preprocessing) -> Explanation:
-    """The heat map of class ``name`` out of ``maps``, (classes, rows, columns); without maps, why there is none."""
-    if maps is None:
+def explain(heatmap: list[list[float]] | None, name: str, spec: Preprocessing) -> Explanation:
+    """The ``heatmap`` of class ``name``; without one, why there is none."""
+    if heatmap is None:
         return Explanation(reason=NO_MAPS)
-    return Explanation(class_name=name, area=spec.fit, heatmap=heat(maps, classes.index(name)).tolist())
-
-
-def heat(maps: NDArray[np.float32], index: int) -> NDArray[np.float64]:
-    """0..1, shape (rows, columns): 1 where most speaks for the class, 0 where nothing does."""
-    evidence = np.maximum(maps[index].astype(np.float64) - maps.mean(axis=0, dtype=np.float64), 0)
-    shares: NDArray[np.float64] = evidence / (evidence.max() or 1.0)
-    return shares.round(3)
+    return Explanation(class_name=name, area=spec.fit, heatmap=heatmap)

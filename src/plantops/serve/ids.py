@@ -5,6 +5,6 @@ from __future__ import annotations
 from fastapi import Request
 
 
-def request_id(request: Request) -> str:
-    """The request's name, which can name files, too."""
+async def request_id(request: Request) -> str:
+    """The request's name, which can name files, too. A coroutine: FastAPI has a thread run what is none."""
     return str(request.state.request_id)

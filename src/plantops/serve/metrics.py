@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector, generate_latest
 
 from plantops.drift import ASPECTS
 from plantops.photo import FORMATS
-from plantops.serve.predictor import Predictor
+from plantops.serve.looked import Input, Served
 from plantops.serve.windows import Window
 
 ROUTES = (
@@ -23,16 +21,6 @@ _BYTES = (1e4, 3e4, 1e5, 3e5, 1e6, 3e6, 1e7, 3e7)
 _MEGAPIXELS = (0.03, 0.1, 0.3, 1, 3, 6, 12, 24, 50)
 _ASPECTS = (1.05, 1.2, 1.4, 1.6, 1.9, 2.5, 4)
 _BRIGHTNESS = (32, 64, 96, 128, 160, 192, 224, 256)
-
-
-@dataclass(frozen=True)
-class Input:
-    """A photo as it came: its format, bytes, sides in pixels; and its mean brightness, 0..255, as the model sees it."""
-
-    format: str
-    bytes: int
-    sides: tuple[int, int]
-    brightness: float
 
 
 class Metrics:
@@ -97,7 +85,7 @@ class Metrics:
         self.aspect = histogram("photo_aspect_ratio", "Longer side through shorter side", _ASPECTS)
         self.brightness = histogram("photo_brightness", "Mean of a photo's pixels, 0 to 255", _BRIGHTNESS)
 
-    def loaded(self, predictor: Predictor) -> None:
+    def loaded(self, predictor: Served) -> None:
         """Name the model, and show a zero for every class that was not predicted yet."""
         identity = predictor.identity
         self.model.info(
@@ -113,7 +101,7 @@ class Metrics:
             self.by_class.labels(name)
         for kind in FORMATS:
             self.formats.labels(kind)
-        if usual := predictor.doubts.usual:
+        if usual := predictor.usual:
             self.drift_rate.set(usual.rate)
             for size in usual.sizes:
                 self.windows.labels(str(size))

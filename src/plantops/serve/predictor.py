@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,25 +13,11 @@ from numpy.typing import NDArray
 from plantops.bundle import EMBEDDING, GOLDEN_TOLERANCE, MAPS, BadBundle, Bundle, Golden, Manifest, worst_difference
 from plantops.photo import decode, normalise, table
 from plantops.serve.doubts import Doubts
-
-RELEASE = "release.json"
+from plantops.serve.identity import Identity, identify
 
 
 class NotProven(ValueError):
     """The bundle gives other answers than its checkpoint gave; the text says on which photo and by how much."""
-
-
-@dataclass(frozen=True)
-class Identity:
-    """Who is answering: the release and the model in it, for answers, ``/health`` and ``/metrics``."""
-
-    release: str
-    digest: str
-    sample_data: bool
-    created: str | None
-    commit: str | None
-    model_version: str | None
-    mlflow_run: str | None
 
 
 @dataclass(frozen=True)
@@ -125,24 +110,6 @@ def load(path: Path) -> Predictor:
     return Predictor(bundle, identify(bundle), session, table(bundle.manifest.preprocessing), doubts)
 
 
-def identify(bundle: Bundle) -> Identity:
-    """From ``release.json`` in the bundle's folder; without it the release is the digest's first 12 characters.
-
-    Raises BadBundle when it is there and cannot be read.
-    """
-    try:
-        written = json.loads((bundle.path / RELEASE).read_text())
-        release, mlflow = str(written["release"]), written.get("mlflow") or {}
-    except FileNotFoundError:
-        written, mlflow, release = {}, {}, bundle.digest[:12]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BadBundle(f"{bundle.path / RELEASE}: {type(error).__name__}: {error}") from None
-    return Identity(
-        release, bundle.digest, bundle.manifest.sample_data, written.get("created"), written.get("commit"),
-        _text(mlflow.get("version")), _text(mlflow.get("run")),
-    )  # fmt: skip
-
-
 def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     """Probabilities that sum to one. Raises ArithmeticError when the model gave no numbers."""
     powers = np.exp(logits - logits.max())
@@ -153,13 +120,9 @@ def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _options() -> Any:
-    # One thread a photo, several photos at once: the pool of the service uses the cores. ONNX Runtime's own threads
-    # would spin beside it.
+    # One thread a photo, several photos at once: that uses the cores. ONNX Runtime's own threads would spin beside it,
+    # and a process that has them cannot be forked.
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
     return options
-
-
-def _text(value: object) -> str | None:
-    return None if value is None else str(value)

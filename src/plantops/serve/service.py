@@ -1,36 +1,30 @@
-"""What the routes share: the predictor once it is proven, the threads, and the queue before them."""
+"""What the routes share: the bundle once it is proven, the processes that look at photos, and the queue before them."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import os
-import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Awaitable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from fastapi import HTTPException
-from numpy.typing import NDArray
 
-from plantops.photo import NotAPhoto, footprint, open_photo, pixels
-from plantops.preprocess import Preprocessing
-from plantops.serve import predictor as loader
+from plantops.photo import NotAPhoto
 from plantops.serve.explain import explain as explained
 from plantops.serve.keeper import Keeper
-from plantops.serve.metrics import Input, Metrics
-from plantops.serve.predictor import Predictor, Seen
+from plantops.serve.looked import Looked, Served
+from plantops.serve.metrics import Metrics
+from plantops.serve.pool import Gone, NotServed, Pool
 from plantops.serve.recent import Recent
-from plantops.serve.room import Room
 from plantops.serve.schema import ClassScore, Health, ModelInfo, Prediction
 from plantops.serve.settings import Settings
 from plantops.serve.uploads import Budget
 from plantops.serve.windows import Windows
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 
 
 class Service:
@@ -43,43 +37,35 @@ class Service:
         self.metrics = Metrics()
         self._most = settings.workers + settings.max_waiting
         self.budget = Budget(settings.max_held_bytes)
-        self.room = Room(settings.max_decoding_bytes)
+        self.pool = Pool(settings)
         self.status = "starting"
         self.reason: str | None = "the model is being loaded"
         self.since = now()
-        self.golden_difference: float | None = None
-        self._predictor: Predictor | None = None
+        self._served: Served | None = None
         self._windows: Windows | None = None
         self.metrics.most.set(self._most)
-        self._pool = ThreadPoolExecutor(settings.workers, thread_name_prefix="photo")
         self._photos = 0
         self.metrics.working.set_function(lambda: self._photos)
 
     async def load(self, path: Path) -> None:
         """Set up the bundle and prove it. Whatever goes wrong becomes ``failed`` with its reason."""
-        loading = asyncio.ensure_future(asyncio.get_running_loop().run_in_executor(None, self._prove, path))
-        await asyncio.wait([loading])
-        error = loading.exception()
-        self.since = now()
-        if error:
-            self.status, self.reason = "failed", f"{type(error).__name__}: {error}"
+        try:
+            self._served = await self.pool.start(path)
+        except NotServed as error:
+            self.status, self.reason = "failed", str(error)
             log.error("the bundle in %s cannot be served: %s", path, self.reason)
         else:
-            self._predictor, self.golden_difference = loading.result()
-            self.metrics.loaded(self._predictor)
-            if usual := self._predictor.doubts.usual:
-                self._windows = Windows(usual, self._predictor.manifest.classes)
+            self.metrics.loaded(self._served)
+            if self._served.usual:
+                self._windows = Windows(self._served.usual, self._served.manifest.classes)
             self.status, self.reason = "healthy", None
+        self.since = now()
 
-    def _prove(self, path: Path) -> tuple[Predictor, float]:
-        predictor = loader.load(path)
-        return predictor, predictor.prove()
-
-    def predictor(self) -> Predictor:
-        """The proven predictor. Raises HTTPException 503 before there is one."""
-        if self._predictor is None:
+    def predictor(self) -> Served:
+        """The proven bundle. Raises HTTPException 503 before there is one."""
+        if self._served is None:
             raise HTTPException(503, f"no model is ready: {self.reason}", {"Retry-After": "1"})
-        return self._predictor
+        return self._served
 
     def admit(self) -> None:
         """Turn new photos away, 503, while too many wait."""
@@ -92,65 +78,55 @@ class Service:
         """The answer for one photo, which ``counts`` as traffic. Raises NotAPhoto, or HTTPException 503 when it takes
         too long."""
         predictor = self.predictor()
-        work = self._pool.submit(self._work, predictor, data, explain)
         self._photos += 1
         try:
-            seen, seconds, photo = await self._in_time(work)
+            looked = await self._in_time(self.pool.look(data, max(top, 1), explain))
         except NotAPhoto:
             self.metrics.refused.inc()
             raise
         finally:
-            self._leave(work)
-        ranked = predictor.ranked(seen.probabilities, max(top, 1))
-        name, confidence = ranked[0]
+            self._photos -= 1
+        name, confidence = looked.ranked[0]
         if counts:
-            self._count(name, confidence, seconds, seen, photo)
+            self._count(looked)
             if self._recent:
-                self._pool.submit(self._recent.add, data, predictor.identity.release, name, confidence)
+                asyncio.get_running_loop().run_in_executor(
+                    None, self._recent.add, data, predictor.identity.release, name, confidence
+                )
         answer = Prediction(
             request_id=request_id,
             prediction=name,
             confidence=confidence,
-            unsure=predictor.doubts.unsure(confidence),
-            unlike=seen.unlike,
-            inference_time=seconds,
-            top5_predictions=[ClassScore(name=one, confidence=share) for one, share in ranked],
+            unsure=looked.unsure,
+            unlike=looked.unlike,
+            inference_time=looked.seconds,
+            top5_predictions=[ClassScore(name=one, confidence=share) for one, share in looked.ranked],
             model_info=model_info(predictor),
             timestamp=now(),
         )
         if explain:
-            manifest = predictor.manifest
-            answer.explanation = explained(seen.maps, manifest.classes, name, manifest.preprocessing)
+            answer.explanation = explained(looked.heatmap, name, predictor.manifest.preprocessing)
         if self.keeps_photos and (answer.unsure or answer.unlike):
-            await asyncio.get_running_loop().run_in_executor(self._pool, self._keep, data, answer)
+            await asyncio.get_running_loop().run_in_executor(None, self._keep, data, answer)
         return answer
 
-    def _count(self, name: str, confidence: float, seconds: float, seen: Seen, photo: Input) -> None:
-        predictor = self.predictor()
-        self.metrics.read(photo)
-        self.metrics.predicted(name, confidence, seconds, (predictor.doubts.unsure(confidence), seen.unlike))
-        if self._windows and seen.odd is not None:
-            for window in self._windows.add(seen.odd, predictor.manifest.classes.index(name)):
+    def _count(self, looked: Looked) -> None:
+        name, confidence = looked.ranked[0]
+        self.metrics.read(looked.photo)
+        self.metrics.predicted(name, confidence, looked.seconds, (looked.unsure, looked.unlike))
+        if self._windows and looked.odd is not None:
+            for window in self._windows.add(np.array(looked.odd), self.predictor().manifest.classes.index(name)):
                 self.metrics.full(window)
 
-    async def _in_time(self, work: Future[T]) -> T:
+    async def _in_time(self, looking: Awaitable[Looked]) -> Looked:
         limit = self.settings.request_timeout_s
         try:
             async with asyncio.timeout(limit):
-                return await asyncio.wrap_future(work)
+                return await looking
         except TimeoutError:
             raise HTTPException(503, f"no answer within {limit:g} s, try again", {"Retry-After": "1"}) from None
-
-    def _leave(self, work: Future[T]) -> None:
-        """Work that nobody waits for any more counts until its thread is free."""
-        if work.done():
-            self._photos -= 1
-        else:
-            loop = asyncio.get_running_loop()
-            work.add_done_callback(lambda _: loop.call_soon_threadsafe(self._free))
-
-    def _free(self) -> None:
-        self._photos -= 1
+        except Gone:
+            raise HTTPException(503, "what looked at this photo ended, try again", {"Retry-After": "1"}) from None
 
     @property
     def keeps_photos(self) -> bool:
@@ -165,56 +141,36 @@ class Service:
         except OSError as error:  # the client has no part in it
             log.error("the photo of %s cannot be kept: %s", answer.request_id, error)
 
-    def _work(self, predictor: Predictor, data: bytes, explain: bool) -> tuple[Seen, float, Input]:
-        square, kind, sides = self._decode(data, predictor.manifest.preprocessing)
-        began = time.perf_counter()
-        seen = predictor.look(square, explain)
-        seconds = time.perf_counter() - began
-        return seen, seconds, Input(kind, len(data), sides, float(square[::4, ::4].mean()))
-
-    def _decode(self, data: bytes, spec: Preprocessing) -> tuple[NDArray[np.uint8], str, tuple[int, int]]:
-        """A stranger's photo to pixels, uint8, shape (size, size, 3), when there is room for it; and its format and
-        sides. Raises NotAPhoto."""
-        photo = open_photo(data, self.settings.max_pixels)
-        kind, sides = photo.format or "", photo.size
-        with self.room.take(footprint(photo, spec)):
-            try:
-                return pixels(photo, spec), kind, sides
-            except NotAPhoto as error:
-                reason = str(error)
-            finally:
-                del photo  # what was decoded goes before the room does
-        raise NotAPhoto(reason)  # not that error itself: its traceback would keep the picture
-
     async def breathe(self) -> None:
-        """Return when a thread for photos is free: never, while all of them hang."""
-        await asyncio.get_running_loop().run_in_executor(self._pool, int)
+        """Return when a process for photos is free: never, while all of them hang. Before there are any, at once."""
+        if self._served:
+            await self.pool.breathe()
 
     def health(self) -> Health:
         """What `/health` says."""
         health = Health(
             status=self.status,
-            model_loaded=self._predictor is not None,
+            model_loaded=self._served is not None,
             pid=os.getpid(),
             since=self.since,
             reason=self.reason,
-            golden_difference=self.golden_difference,
+            golden_difference=self._served.golden_difference if self._served else None,
         )
-        if self._predictor:
-            identity = self._predictor.identity
+        if self._served:
+            identity = self._served.identity
             health.release, health.digest = identity.release, identity.digest
             health.model_version, health.sample_data = identity.model_version, identity.sample_data
-            health.classes = len(self._predictor.manifest.classes)
+            health.classes = len(self._served.manifest.classes)
             health.drift = self._windows.words() if self._windows else None
         return health
 
     @property
     def release(self) -> str | None:
         """The release that answers, once there is one."""
-        return self._predictor.identity.release if self._predictor else None
+        return self._served.identity.release if self._served else None
 
 
-def model_info(predictor: Predictor) -> ModelInfo:
+def model_info(predictor: Served) -> ModelInfo:
     """What every answer says about the model."""
     identity = predictor.identity
     return ModelInfo(

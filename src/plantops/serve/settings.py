@@ -18,8 +18,8 @@ class Settings:
 
     ``max_upload_mb``: bytes of one photo. ``max_megapixels``: pixels of one photo, and what decoding may hold at once
     (``max_decoding_bytes``). ``max_batch``: photos in one request. ``request_timeout_s``: a request's header, then its
-    body, then its answer must be there within it. ``threads``: photos worked on at once, 0 for one a core.
-    ``max_waiting``: photos that may wait for a thread before new ones are turned away with 503. ``keep_alive_s``: how
+    body, then its answer must be there within it. ``threads``: photos worked on at once, each in a process, 0 for one a
+    core. ``max_waiting``: photos that may wait for one before new ones are turned away with 503. ``keep_alive_s``: how
     long an idle connection is kept. ``keep``: keep photos that the model is unsure of, at most ``keep_photos`` and
     ``keep_mb`` of them. ``replay``: photos of the last requests that are kept for the next release.
 
@@ -68,8 +68,13 @@ class Settings:
 
     @property
     def max_decoding_bytes(self) -> int:
-        """Bytes held at once by all threads that decode: one photo of the most pixels, as costly as photos come."""
+        """Bytes held at once by all that decode: one photo of the most pixels, as costly as photos come."""
         return self.max_pixels * MOST_BYTES_PER_PIXEL
+
+    @property
+    def unasked_bytes(self) -> int:
+        """Bytes of those that each process may hold for decoding without asking: an eighth of all, shared out."""
+        return self.max_decoding_bytes // (8 * self.workers)
 
     def body_limit(self, photos: int) -> int:
         """Bytes that a request with that many photos may have, the form around them included."""

@@ -1,0 +1,78 @@
+"""What passes between the process that answers HTTP and those that look at photos: lines of JSON.
+
+``{"photo": bytes, "top": n, "explain": false}`` and that many bytes go in. ``Looked`` comes back, or ``{"error": why}``
+for what is no photo. Before that may come ``{"room": bytes}``, for decoding; an empty line says that there is
+room. Python writes and reads floats in JSON without loss, so no probability moves by a bit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from plantops.bundle import Bundle, Manifest
+from plantops.drift import Usual
+from plantops.serve.identity import Identity
+
+
+@dataclass(frozen=True)
+class Input:
+    """A photo as it came: its format, bytes, sides in pixels; and its mean brightness, 0..255, as the model sees it."""
+
+    format: str
+    bytes: int
+    sides: tuple[int, int]
+    brightness: float
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What the model said of one photo.
+
+    ``ranked``: the likeliest classes with their probability, likeliest first. ``unsure``, ``unlike``: whether to doubt
+    it, None where the bundle cannot tell. ``seconds`` in the model. ``heatmap``: where it was asked for and can be had.
+    ``odd``: how the photo differs from what is usual (:meth:`plantops.drift.Usual.odd`), where the bundle can tell.
+    """
+
+    photo: Input
+    ranked: list[tuple[str, float]]
+    unsure: bool | None
+    unlike: bool | None
+    seconds: float
+    heatmap: list[list[float]] | None = None
+    odd: list[float] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Looked:
+        """Read what :meth:`to_dict` wrote."""
+        return cls(**{**values, "photo": Input(**values["photo"])})
+
+
+@dataclass(frozen=True)
+class Served:
+    """The bundle that is served, as the process knows it that answers HTTP: without its graph.
+
+    ``usual``: what its photos are like, where it can tell drift.
+    """
+
+    bundle: Bundle
+    identity: Identity
+    golden_difference: float
+    usual: Usual | None
+
+    @property
+    def manifest(self) -> Manifest:
+        """The bundle's manifest."""
+        return self.bundle.manifest
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "manifest": self.manifest.to_dict(),
+            "identity": vars(self.identity),
+            "golden_difference": self.golden_difference,
+        }
