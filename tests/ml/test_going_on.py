@@ -20,7 +20,9 @@ from plantops import artifacts
 from plantops.bundle import Bundle
 from plantops.errors import StepFailed
 from plantops.ml import data, evaluate, export, start, train
+from plantops.ml.frameworks import torch
 from plantops.ml.model import Model, make, weights
+from plantops.ml.params import load
 from plantops.ml.prepared import Meta, Photo, Prepared
 from plantops.process import CHAMPION_VARIABLE
 
@@ -150,6 +152,29 @@ def test_a_champion_that_is_not_whole_or_not_there_is_said(
     train.main()
     assert ("is not whole" if broken else "no release is in service yet") in capsys.readouterr().out
     assert "started_from" not in said("train")
+
+
+@pytest.mark.parametrize("damage", ["empty", "half", "text", "no weights", "another layer"])
+def test_a_champion_whose_weights_are_damaged_or_do_not_fit_is_said(
+    champion: Path, capsys: pytest.CaptureFixture[str], damage: str
+) -> None:
+    data.main()
+    file = champion / "model.ckpt"
+    whole, state = file.read_bytes(), weights(file)
+    damaged = {"empty": b"", "half": whole[: len(whole) // 2], "text": b"weights"}
+    if damage in damaged:
+        file.write_bytes(damaged[damage])
+    elif damage == "no weights":
+        torch.save({"epoch": 1}, file)
+    else:
+        torch.save(
+            {"state_dict": {f"network.{key}".replace("conv1", "first"): one for key, one in state.items()}}, file
+        )
+    prepared = Prepared.load()
+    assert start.champion(load(), train._info(load(), prepared), prepared) is None
+    out = capsys.readouterr().out
+    assert "training starts from nothing, because" in out
+    assert ("do not fit the resnet10t of now" if damage == "another layer" else "model.ckpt is damaged") in out
 
 
 @pytest.mark.ci
