@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -197,6 +198,11 @@ def test_held_out_photos_that_the_champion_learned_from_are_not_judged_on(
     labels = {photo.label for photo in prepared.of("test") if photo.group != lost}
     if {photo.label for photo in prepared.of("test")} != labels:
         pytest.fail("the group is all that its class has: the project is too small for this test")
+    once = Path("data/field", photos.CLASSES[0], "once_learned.jpg")
+    once.parent.mkdir(parents=True)
+    once.write_bytes(photos.jpeg(photos.leaf(77)))
+    with (champion / artifacts.SPLIT_FILE).open("a") as file:  # no photo of now: a champion learned from it
+        file.write(f"99,gone.jpg,{hashlib.md5(once.read_bytes()).hexdigest()},gone,gone,train\n")
     move(champion, {lost: "val", seen: "test"})  # tuned on: no test any more; tested on: no matter
     for stage in (train, evaluate, export):
         stage.main()
@@ -209,6 +215,8 @@ def test_held_out_photos_that_the_champion_learned_from_are_not_judged_on(
     evaluation = said("evaluation")
     assert (evaluation["photos"], evaluation["left_out"]) == (len(answered), len(gone))
     assert any(f"{len(gone)} photos held out now were not asked about" in one for one in evaluation["remarks"])
+    assert evaluation["field"] == {"photos": 0, "left_out": 1}
+    assert any("or in the training data, too" in one for one in evaluation["remarks"])
     counted = Bundle.load(Path("models/candidate")).manifest.data["per_class"]
     assert sum(one["test"] for one in counted.values()) == len(answered)
 

@@ -105,7 +105,7 @@ def unseen(prepared: Prepared, learned: Mapping[str, str]) -> Prepared:
 
 def held_out(folder: Path = CHECKPOINT_FOLDER) -> Prepared:
     """The prepared photos, as far as they may judge the checkpoint in ``folder``. Raises StepFailed."""
-    return unseen(Prepared.load(), _listed(folder))
+    return unseen(Prepared.load(), learned(folder))
 
 
 def write(start: Start, folder: Path = CHECKPOINT_FOLDER) -> None:
@@ -115,7 +115,8 @@ def write(start: Start, folder: Path = CHECKPOINT_FOLDER) -> None:
         file.writelines(f"{md5},{split}\n" for md5, split in sorted(start.learned.items()))
 
 
-def _listed(folder: Path) -> dict[str, str]:
+def learned(folder: Path = CHECKPOINT_FOLDER) -> dict[str, str]:
+    """md5: train or val, for what the checkpoint's weights had learned from before; empty where from nothing."""
     file = folder / LEARNED
     return {row["md5"]: row["split"] for row in artifacts.rows(file)} if file.is_file() else {}
 
