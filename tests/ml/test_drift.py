@@ -77,6 +77,14 @@ def test_too_few_photos_or_groups_say_nothing() -> None:
     assert learn(replace(made(90, 1), groups=np.repeat(np.arange(10), 54))) is None
 
 
+@pytest.mark.parametrize(("small", "each", "sizes"), [(19, 5, [100, 200]), (39, 1, [100]), (19, 1, [])])
+def test_a_size_whose_windows_hold_all_groups_is_left_out(small: int, each: int, sizes: list[int]) -> None:
+    held = made(140, 1)  # nearly all in one group: without that one, there are only small ones
+    found = learn(replace(held, groups=np.minimum(np.arange(len(held.answers)) // each, small)))
+    assert (found.sizes.tolist() if found else []) == sizes
+    assert found is None or np.isfinite(found.limits).all()
+
+
 def test_it_goes_through_a_file(usual: Usual) -> None:
     file = io.BytesIO()
     np.savez(file, mean=np.zeros(3), **usual.arrays())

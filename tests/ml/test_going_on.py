@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -20,7 +21,9 @@ from plantops import artifacts
 from plantops.bundle import Bundle
 from plantops.errors import StepFailed
 from plantops.ml import data, evaluate, export, start, train
+from plantops.ml.frameworks import torch
 from plantops.ml.model import Model, make, weights
+from plantops.ml.params import load
 from plantops.ml.prepared import Meta, Photo, Prepared
 from plantops.process import CHAMPION_VARIABLE
 
@@ -152,6 +155,29 @@ def test_a_champion_that_is_not_whole_or_not_there_is_said(
     assert "started_from" not in said("train")
 
 
+@pytest.mark.parametrize("damage", ["empty", "half", "text", "no weights", "another layer"])
+def test_a_champion_whose_weights_are_damaged_or_do_not_fit_is_said(
+    champion: Path, capsys: pytest.CaptureFixture[str], damage: str
+) -> None:
+    data.main()
+    file = champion / "model.ckpt"
+    whole, state = file.read_bytes(), weights(file)
+    damaged = {"empty": b"", "half": whole[: len(whole) // 2], "text": b"weights"}
+    if damage in damaged:
+        file.write_bytes(damaged[damage])
+    elif damage == "no weights":
+        torch.save({"epoch": 1}, file)
+    else:
+        torch.save(
+            {"state_dict": {f"network.{key}".replace("conv1", "first"): one for key, one in state.items()}}, file
+        )
+    prepared = Prepared.load()
+    assert start.champion(load(), train._info(load(), prepared), prepared) is None
+    out = capsys.readouterr().out
+    assert "training starts from nothing, because" in out
+    assert ("do not fit the resnet10t of now" if damage == "another layer" else "model.ckpt is damaged") in out
+
+
 @pytest.mark.ci
 def test_a_bare_dvc_repro_takes_what_is_in_production(champion: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(CHAMPION_VARIABLE)
@@ -172,6 +198,11 @@ def test_held_out_photos_that_the_champion_learned_from_are_not_judged_on(
     labels = {photo.label for photo in prepared.of("test") if photo.group != lost}
     if {photo.label for photo in prepared.of("test")} != labels:
         pytest.fail("the group is all that its class has: the project is too small for this test")
+    once = Path("data/field", photos.CLASSES[0], "once_learned.jpg")
+    once.parent.mkdir(parents=True)
+    once.write_bytes(photos.jpeg(photos.leaf(77)))
+    with (champion / artifacts.SPLIT_FILE).open("a") as file:  # no photo of now: a champion learned from it
+        file.write(f"99,gone.jpg,{hashlib.md5(once.read_bytes()).hexdigest()},gone,gone,train\n")
     move(champion, {lost: "val", seen: "test"})  # tuned on: no test any more; tested on: no matter
     for stage in (train, evaluate, export):
         stage.main()
@@ -184,6 +215,8 @@ def test_held_out_photos_that_the_champion_learned_from_are_not_judged_on(
     evaluation = said("evaluation")
     assert (evaluation["photos"], evaluation["left_out"]) == (len(answered), len(gone))
     assert any(f"{len(gone)} photos held out now were not asked about" in one for one in evaluation["remarks"])
+    assert evaluation["field"] == {"photos": 0, "left_out": 1}
+    assert any("or in the training data, too" in one for one in evaluation["remarks"])
     counted = Bundle.load(Path("models/candidate")).manifest.data["per_class"]
     assert sum(one["test"] for one in counted.values()) == len(answered)
 

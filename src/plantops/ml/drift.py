@@ -23,6 +23,9 @@ SIZES = (100, 200, 400)
 FEWEST_GROUPS = 20
 _COMPONENTS = 8
 _WINDOWS = 2_000
+_FEWEST_WINDOWS = (
+    200  # with other groups beside them; of fewer, not two would lie over the limits, which were then luck
+)
 _FOLDS = 4
 _PRIOR = 5.0  # photos of any class that stand beside those of one
 
@@ -42,7 +45,7 @@ class Held:
 
 
 def learn(held: Held) -> Usual | None:
-    """What is usual of them; None where they are too few to say."""
+    """What is usual of them; None where they are too few to say, or too few groups hold nearly all of them."""
     sizes = [size for size in SIZES if 2 * size <= len(held.answers)]
     if not sizes or len(np.unique(held.groups)) < FEWEST_GROUPS:
         return None
@@ -51,11 +54,12 @@ def learn(held: Held) -> Usual | None:
     photos = np.concatenate([np.stack([picture(one) for one in held.pixels]), said, held.embeddings @ axes], 1)
     one_hot = np.eye(held.classes)[held.answers]
     where = np.unique(held.groups, return_inverse=True)[1]
-    limits = np.stack([_limits(photos, one_hot, where, size) for size in sizes])
-    wider = [_wider(photos, one_hot, where, size) for size in sizes]
+    limits = {size: found for size in sizes if (found := _wide_limits(photos, one_hot, where, size)) is not None}
+    if not limits:
+        return None
     return Usual(
         axes, means(one_hot.T @ photos, one_hot.sum(0)).astype(np.float32), one_hot.mean(0).astype(np.float32),
-        np.array(sizes, np.int64), (limits * np.array(wider)[:, None]).astype(np.float32), RATE,
+        np.array(list(limits), np.int64), np.stack(list(limits.values())).astype(np.float32), RATE,
     )  # fmt: skip
 
 
@@ -76,8 +80,18 @@ def _axes(embeddings: Floats, answers: NDArray[np.int64]) -> NDArray[np.float32]
     return axes
 
 
-def _limits(photos: Floats, one_hot: Floats, groups: NDArray[np.int64], size: int) -> Floats:
-    """Of each aspect, (9,), for windows of ``size`` photos. ``groups``: numbers from 0."""
+def _wide_limits(photos: Floats, one_hot: Floats, groups: NDArray[np.int64], size: int) -> Floats | None:
+    """Of each aspect, (9,), so wide that they hold for groups that had no part in them; None as :func:`_limits`."""
+    limits = _limits(photos, one_hot, groups, size)
+    wider = None if limits is None else _wider(photos, one_hot, groups, size)
+    return None if limits is None or wider is None else limits * wider
+
+
+def _limits(photos: Floats, one_hot: Floats, groups: NDArray[np.int64], size: int) -> Floats | None:
+    """Of each aspect, (9,), for windows of ``size`` photos. ``groups``: numbers from 0.
+
+    None where nearly every window holds all groups, so that nothing is left to compare it with.
+    """
     both, many = np.concatenate([photos, one_hot], 1), groups.max() + 1
     sums, counts = np.zeros((many, one_hot.shape[1], photos.shape[1])), np.zeros((many, one_hot.shape[1]))
     np.add.at(sums, (groups, one_hot.argmax(1)), photos)
@@ -88,7 +102,7 @@ def _limits(photos: Floats, one_hot: Floats, groups: NDArray[np.int64], size: in
         left = all_counts - counts[once].sum(0)
         if left.any():
             found.append(_statistics(mean, all_sums - sums[once].sum(0), left))
-    return _together(np.array(found))
+    return _together(np.array(found)) if len(found) >= _FEWEST_WINDOWS else None
 
 
 def _statistics(mean: Floats, sums: Floats, counts: Floats) -> Floats:
@@ -99,13 +113,18 @@ def _statistics(mean: Floats, sums: Floats, counts: Floats) -> Floats:
     return found
 
 
-def _wider(photos: Floats, one_hot: Floats, groups: NDArray[np.int64], size: int) -> float:
-    """By how much limits have to be widened to hold the rate on windows of groups that had no part in them."""
+def _wider(photos: Floats, one_hot: Floats, groups: NDArray[np.int64], size: int) -> float | None:
+    """By how much limits have to be widened to hold the rate on windows of groups that had no part in them.
+
+    None where there are none without a part of the groups.
+    """
     fold = np.random.default_rng(size).permutation(groups.max() + 1)[groups] % _FOLDS
     both, over = np.concatenate([photos, one_hot], 1), []
     for apart in (fold == number for number in range(_FOLDS)):
         known = ~apart
         limits = _limits(photos[known], one_hot[known], np.unique(groups[known], return_inverse=True)[1], size)
+        if limits is None:
+            return None
         sums, counts = one_hot[known].T @ photos[known], one_hot[known].sum(0)
         inside = np.unique(groups[apart], return_inverse=True)[1]
         drawn = windows(both[apart], inside, size, _WINDOWS // _FOLDS, np.random.default_rng(size))

@@ -66,7 +66,8 @@ def main() -> None:
             "look at split.group_by and split.test in params.yaml, or add photos of other leaves",
         )
     asker = examine.examiner(prepared, model)
-    outside = field.read(model.info.preprocessing, model.info.classes, {photo.md5 for photo in Prepared.load().photos})
+    seen = {photo.md5 for photo in Prepared.load().photos} | start.learned().keys()
+    outside = field.read(model.info.preprocessing, model.info.classes, seen)
     answered = _ask(asker, prepared, outside, params)
     metrics = _metrics(asker, params, prepared, answered, outside)
     _write(asker, answered, metrics)

@@ -59,7 +59,7 @@ def _read(
     try:
         data = (folder / path).read_bytes()
         md5 = hashlib.md5(data, usedforsecurity=False).hexdigest()
-        return "the same photo is in the training data" if md5 in learned else (md5, decode(data, spec))
+        return "the same photo is in the training data, or was" if md5 in learned else (md5, decode(data, spec))
     except FileNotFoundError:
         raise StepFailed(f"{MOVED}: {plain(path)} went", "run again") from None
     except OSError as error:

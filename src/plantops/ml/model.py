@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import pickle
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -50,8 +51,14 @@ class Info:
 
 
 def weights(checkpoint: Path) -> dict[str, torch.Tensor]:
-    """What the network in a checkpoint has learned, by name; nothing is unpickled. Raises FileNotFoundError."""
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    """What the network in a checkpoint has learned, by name; nothing is unpickled.
+
+    Raises FileNotFoundError, and StepFailed when it is damaged.
+    """
+    try:
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError) as error:  # torch raises each, by the damage
+        raise StepFailed(f"{checkpoint} is damaged ({type(error).__name__})", "dvc repro --force train") from None
     return {key.removeprefix("network."): value for key, value in state.items()}
 
 
@@ -116,7 +123,7 @@ class Model:
 
     @classmethod
     def load(cls, folder: Path = CHECKPOINT_FOLDER, checkpoint: str = CHECKPOINT) -> Model:
-        """Load checkpoint and description; nothing is unpickled. Raises StepFailed when one is missing."""
+        """Load checkpoint and description; nothing is unpickled. Raises StepFailed when one is missing or damaged."""
         try:
             info = Info.from_dict(json.loads((folder / CHECKPOINT_INFO).read_text()))
             state = weights(folder / checkpoint)

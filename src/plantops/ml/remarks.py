@@ -39,7 +39,10 @@ def _field(metrics: Mapping[str, Any]) -> Iterator[str]:
         )
         return
     if field["left_out"]:
-        yield f"{field['left_out']:,} files in data/field were left out: no photos, or of classes unknown to the model."
+        yield (
+            f"{field['left_out']:,} files in data/field were left out: no photos, of classes unknown to the model, or "
+            "in the training data, too."
+        )
     if field.get("accuracy") is not None and field["accuracy"] < metrics["accuracy"] - _FALL:
         yield (
             f"In the field it is right on {share(field['accuracy'])} of {field['photos']:,} photos, against "

@@ -21,7 +21,7 @@ from plantops.bundle import CHECKPOINT, BadBundle, Bundle
 from plantops.errors import StepFailed
 from plantops.ml.files import CHECKPOINT_FOLDER, open_csv
 from plantops.ml.frameworks import torch
-from plantops.ml.model import Info, weights
+from plantops.ml.model import Info, make, weights
 from plantops.ml.params import Params
 from plantops.ml.prepared import Prepared
 from plantops.preprocess import Preprocessing
@@ -48,7 +48,10 @@ class Start:
         return replace(params, train=gentle)
 
     def give(self, network: torch.nn.Module, classes: Sequence[str]) -> None:
-        """Put the weights into ``network``; in its head only the rows of classes that both know, by name."""
+        """Put the weights into ``network``; in its head only the rows of classes that both know, by name.
+
+        Raises KeyError, IndexError or RuntimeError where names or shapes do not fit, as by another version of timm.
+        """
         heads = network.get_classifier()
         heads = heads if isinstance(heads, tuple) else (heads,)  # some transformers have two
         named = [(name, module) for name, module in network.named_modules() if any(module is one for one in heads)]
@@ -102,7 +105,7 @@ def unseen(prepared: Prepared, learned: Mapping[str, str]) -> Prepared:
 
 def held_out(folder: Path = CHECKPOINT_FOLDER) -> Prepared:
     """The prepared photos, as far as they may judge the checkpoint in ``folder``. Raises StepFailed."""
-    return unseen(Prepared.load(), _listed(folder))
+    return unseen(Prepared.load(), learned(folder))
 
 
 def write(start: Start, folder: Path = CHECKPOINT_FOLDER) -> None:
@@ -112,7 +115,8 @@ def write(start: Start, folder: Path = CHECKPOINT_FOLDER) -> None:
         file.writelines(f"{md5},{split}\n" for md5, split in sorted(start.learned.items()))
 
 
-def _listed(folder: Path) -> dict[str, str]:
+def learned(folder: Path = CHECKPOINT_FOLDER) -> dict[str, str]:
+    """md5: train or val, for what the checkpoint's weights had learned from before; empty where from nothing."""
     file = folder / LEARNED
     return {row["md5"]: row["split"] for row in artifacts.rows(file)} if file.is_file() else {}
 
@@ -136,7 +140,19 @@ def _read(folder: Path | None, info: Info, prepared: Prepared) -> Start:
     except (BadBundle, StepFailed, OSError) as error:
         raise _DoesNotFit(f"the release in service is not whole: {error}") from None
     _enough(prepared, start)
+    _try(start, info)
     return start
+
+
+def _try(start: Start, info: Info) -> None:
+    network = make(info.backbone, len(info.classes), info.preprocessing.size)
+    try:
+        start.give(network, info.classes)
+    except (KeyError, IndexError, RuntimeError) as error:
+        said = str(error).strip().partition("\n")[0]
+        raise _DoesNotFit(
+            f"the weights of release {start.release} do not fit the {info.backbone} of now: {said}"
+        ) from None
 
 
 def _fits(bundle: Bundle, info: Info) -> None:
