@@ -7,7 +7,7 @@ the same traffic differ little in these; the thresholds are wide, because what t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Self
 
 FEWEST_PHOTOS = 50
@@ -91,14 +91,29 @@ def broken(now: Figures, before: Figures | None) -> list[str]:
     """What is wrong with a release, in words; nothing while too little is known. ``before``: of the one it replaced."""
     found = _errors(now, before)
     if before and min(now.photos, before.photos) >= FEWEST_PHOTOS:
-        found += [said for one in (_constant, _mix, _confidence, _slow) if (said := one(now, before))]
+        shared = _shared(now, before)
+        if min(one.photos for one in shared) >= FEWEST_PHOTOS:
+            found += [said for one in (_constant, _mix) if (said := one(*shared))]
+        found += [said for one in (_confidence, _slow) if (said := one(now, before))]
     return found
 
 
 def alike(now: Figures, before: Figures) -> str:
     """How the two compare, in a line."""
     old, new = before.confidence / before.photos, now.confidence / now.photos
-    return f"{now.photos:.0f} photos, confidence {old:.2f} → {new:.2f}, {_apart(now, before):.0%} of the answers moved"
+    moved = _apart(*_shared(now, before))
+    return f"{now.photos:.0f} photos, confidence {old:.2f} → {new:.2f}, {moved:.0%} of the answers moved"
+
+
+def _shared(now: Figures, before: Figures) -> tuple[Figures, Figures]:
+    """The answers of classes that both know (the API names those without an answer, too): a class that is new, gone or
+    renamed is no other answer."""
+
+    def of(one: Figures, other: Figures) -> Figures:
+        classes = {name: count for name, count in one.classes.items() if name in other.classes}
+        return replace(one, classes=classes, photos=sum(classes.values()))
+
+    return of(now, before), of(before, now)
 
 
 def _errors(now: Figures, before: Figures | None) -> list[str]:

@@ -69,17 +69,23 @@ def listed(config: Config, store: Store) -> list[Listed]:
     ]  # fmt: skip
 
 
-def roll_back(config: Config, console: Console, name: str | None, why: Sequence[str] = ()) -> Release:
+def roll_back(
+    config: Config, console: Console, name: str | None, why: Sequence[str] = (), leaving: str | None = None
+) -> Release:
     """Switch to another release (the previous one by default); a newer one that is left is withdrawn.
 
-    ``why`` it is done where nobody asked for it: then the one left is always withdrawn.
+    ``why`` it is done where nobody asked for it: then the one left is always withdrawn. ``leaving``: the release that
+    was judged; raises SetupError where another one serves by then.
 
     No network, no training, and no waiting for MLflow: its aliases follow in a process of their own.
     """
     recover.mend(config, console)
     patience = 60 + config.deploy.watch_seconds  # a run that goes on may be watching the release that is to go
     with lock.hold(config.state, lock.SWITCH, patience), Store(config.state) as store:
-        current, target = store.in_service(), _target(store, name)
+        current = store.in_service()
+        if leaving and (current is None or current.id != leaving):
+            raise SetupError(f"{leaving} is not in service any more", "plantops releases")
+        target = _target(store, name)
         backend, shelf = deploy.get(config), Shelf(config.models)
         if current and current.id == target.id:
             raise SetupError(f"{target.id} is in service already", "plantops releases")

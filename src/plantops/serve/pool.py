@@ -23,6 +23,7 @@ from plantops.serve.room import Grants
 from plantops.serve.settings import Settings
 
 log = logging.getLogger(__name__)
+_AGAIN_S = 0.5
 _SMALL = 65_536  # bytes of a photo that are sent together with the question
 
 
@@ -45,9 +46,10 @@ class Pool:
         self._channel: socket.socket | None = None
         self._process: asyncio.subprocess.Process | None = None
         self.ended = asyncio.Event()
+        self._adding: set[asyncio.Task[None]] = set()
 
     async def start(self, bundle: Path) -> Served:
-        """Load the bundle and prove it. Raises NotServed."""
+        """Load the bundle and prove it. Raises NotServed, BadBundle, OSError."""
         self._channel, theirs = socket.socketpair()
         limits = ("--max-pixels", str(self._settings.max_pixels), "--unasked", str(self._settings.unasked_bytes))
         self._process = await asyncio.create_subprocess_exec(
@@ -61,9 +63,9 @@ class Pool:
         if "failed" in told:
             writer.close()
             raise NotServed(told["failed"])
+        self._watching = asyncio.create_task(self._watch(reader, writer))
         for _ in range(self._settings.workers):
             await self._add()
-        self._watching = asyncio.create_task(self._watch(reader, writer))
         found = Bundle(bundle, Manifest.from_dict(told["manifest"]))
         usual = Doubts.load(found, has_embedding=True).usual
         return Served(found, Identity(**told["identity"]), told["golden_difference"], usual)
@@ -71,13 +73,15 @@ class Pool:
     async def look(self, photo: bytes, top: int, explain: bool) -> Looked:
         """What the model says. Raises NotAPhoto, or Gone. Cancelled, it ends the process that is at work for it."""
         looker = await self._next()
-        if not looker.alive:  # since it got its turn
-            raise Gone
+        while not looker.alive:  # since it got its turn
+            looker = await self._next()
         question = json.dumps({"photo": len(photo), "top": top, "explain": explain}).encode() + b"\n"
+        answer = looker.ask(question, photo)
         try:
-            told = await looker.ask(question, photo)
+            told = await answer
         except asyncio.CancelledError:
-            looker.end()
+            if answer.cancelled():  # else it answered in time, and may look at another photo by now
+                looker.end()
             raise
         if "error" in told:
             raise NotAPhoto(told["error"])
@@ -89,6 +93,7 @@ class Pool:
 
     def close(self) -> None:
         """End them all."""
+        self.ended.set()
         if self._process and self._process.returncode is None:
             with suppress(ProcessLookupError):
                 self._process.kill()  # and the kernel those that were forked from it
@@ -109,18 +114,33 @@ class Pool:
             raise
 
     async def _add(self) -> None:
+        """Have one more. Raises OSError: the one that forks is gone, or there are no more file descriptors."""
         assert self._channel
         ours, theirs = socket.socketpair()
         try:
             with theirs:
                 socket.send_fds(self._channel, [b"+"], [theirs.fileno()])
-        except OSError:  # the process that forks is gone, and `_watch` says so
+            await asyncio.get_running_loop().create_connection(lambda: _Looker(self), sock=ours)
+        except OSError:
             ours.close()
-            return
-        await asyncio.get_running_loop().create_connection(lambda: _Looker(self), sock=ours)
+            raise
+
+    async def _replace(self) -> None:
+        """Have another instead of one that ended, as soon as that can be done."""
+        while not self.ended.is_set():
+            try:
+                await self._add()
+                return
+            except ConnectionError:  # the one that forks is gone, and `_watch` says so
+                return
+            except OSError as error:
+                log.error("no process in place of one that ended, the next try is in %g s: %s", _AGAIN_S, error)
+                await asyncio.sleep(_AGAIN_S)
 
     def freed(self, looker: _Looker) -> None:
         """It waits for a photo. The last is taken first, so that no more are at work than need be."""
+        if not looker.alive:  # it ended while it had somebody's turn
+            return
         while self._turns:
             turn = self._turns.popleft()
             if not turn.done():
@@ -133,7 +153,9 @@ class Pool:
         if looker in self._free:
             self._free.remove(looker)
         if not self.ended.is_set():
-            self._adding = asyncio.ensure_future(self._add())
+            adding = asyncio.ensure_future(self._replace())
+            self._adding.add(adding)  # the loop itself holds tasks weakly
+            adding.add_done_callback(self._adding.discard)
 
     async def _watch(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError):
@@ -164,8 +186,9 @@ class _Looker(asyncio.Protocol):
         return self._answer
 
     def end(self) -> None:
-        """Whatever it does."""
+        """Whatever it does. It gets no other photo, also where its answer is on its way."""
         if self.alive and self._pid:
+            self.alive = False
             with suppress(ProcessLookupError):
                 os.kill(self._pid, signal.SIGKILL)
 

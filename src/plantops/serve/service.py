@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from fastapi import HTTPException
 
+from plantops.bundle import BadBundle
 from plantops.photo import NotAPhoto
 from plantops.serve.explain import explain as explained
 from plantops.serve.keeper import Keeper
@@ -51,7 +52,7 @@ class Service:
         """Set up the bundle and prove it. Whatever goes wrong becomes ``failed`` with its reason."""
         try:
             self._served = await self.pool.start(path)
-        except NotServed as error:
+        except (NotServed, BadBundle, OSError, ValueError) as error:
             self.status, self.reason = "failed", str(error)
             log.error("the bundle in %s cannot be served: %s", path, self.reason)
         else:

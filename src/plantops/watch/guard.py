@@ -31,6 +31,7 @@ class Guard:
         self._say = say
         self._looked = 0.0
         self._since: Figures | None = None
+        self._said: set[str] = set()
 
     def look(self, config: Config, console: Console) -> None:
         """Every ten seconds at most, and not while a run or a switch goes on. Where the API says nothing, nothing is
@@ -90,17 +91,38 @@ class Guard:
         if now is None or now.release != current.id:
             return []
         added = now.since(self._since) if self._since else now
-        if added.photos >= _WINDOW:
+        wrong = broken(added, Figures.from_dict(json.loads(known)) if known else None)
+        if added.photos >= _WINDOW and not wrong:  # what is wrong stays in sight until it is acted on
             self._since = now
-        return broken(added, Figures.from_dict(json.loads(known)) if known else None)
+        return wrong
 
     def _act(self, config: Config, console: Console, current: Release, wrong: list[str]) -> None:
-        with Store(config.state) as writing:
-            writing.note(current.id, MISBEHAVES, "; ".join(wrong))
-            back = writing.previous() if config.deploy.auto_rollback == "on" else None
-        self._say(f"{current.id} answers worse than the release before it: {'; '.join(wrong)}")
+        """Go back, or tell people. It is noted only then: what did not work is tried again at the next look."""
+        self._say_once(f"{current.id} answers worse than the release before it: {'; '.join(wrong)}", current.id)
+        with recall.look(config) as store:
+            back = store.previous() if config.deploy.auto_rollback == "on" else None
         if back is None:
             notify.post(config, console, news.misbehaves(config, current.id, wrong))
-            return
-        target = releases.roll_back(config, console, back.id, wrong)
-        self._say(f"{target.id} is in service again; {current.id} is not deployed again by itself")
+        else:
+            try:
+                target = releases.roll_back(config, console, None, wrong, leaving=current.id)
+            except PlantopsError as error:
+                self._stays(config, console, current, wrong, f"could not go back: {error.message.splitlines()[0]}")
+                return
+            self._say(f"{target.id} is in service again; {current.id} is not deployed again by itself")
+        with Store(config.state) as writing:
+            writing.note(current.id, MISBEHAVES, "; ".join(wrong))
+
+    def _stays(self, config: Config, console: Console, current: Release, wrong: list[str], why: str) -> None:
+        """Say why there was no way back; where nothing else serves by now, people are told, once."""
+        self._say_once(why, f"{current.id} {why}")
+        with recall.look(config) as store:
+            still = store.in_service()
+        if still and still.id == current.id:
+            notify.post(config, console, news.misbehaves(config, current.id, [why, *wrong]))
+
+    def _say_once(self, text: str, about: str) -> None:
+        """Not every ten seconds anew, while the reason for it stays."""
+        if about not in self._said:
+            self._said.add(about)
+            self._say(text)

@@ -1,0 +1,79 @@
+"""A release that answers worse, and that cannot be left at once: it is said, and tried again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from api_client import predict
+from bundle_factory import TinyModel, make_release, photo
+from plantops import releases
+from plantops.behaviour import FEWEST_PHOTOS, Figures
+from plantops.bundle import Bundle
+from plantops.config import Config, DeployConfig
+from plantops.console import Console
+from plantops.deploy.local import Local
+from plantops.errors import SetupError
+from plantops.store import BEFORE, MISBEHAVES, Release, Store, now
+from plantops.watch import guard
+
+pytestmark = pytest.mark.ci
+
+
+@pytest.fixture
+def config(local: Local, tmp_path: Path) -> Config:
+    """``good`` was in service, ``bad`` is: it answers, and is far less sure than what is known of ``good``."""
+    (root,) = tmp_path.iterdir()
+    made = Config(root, root / "config.yaml", deploy=DeployConfig(
+        backend="local", port=local.public.port, auto_rollback="on",
+    ))  # fmt: skip
+    for name, model in (("good", TinyModel(1)), ("bad", TinyModel(1, temperature=30.0))):
+        bundle = Bundle.load(make_release(made.models / "releases" / name, model))
+        with Store(made.state) as store:
+            store.add_release(Release(name, now(), None, bundle.digest, True, None, None, None))
+            store.put_in_service(name, "code", f"run of {name}")
+            classes = dict.fromkeys(bundle.manifest.classes, 20.0)
+            photos = sum(classes.values())
+            before = Figures("good", photos, classes, photos, photos, requests=photos)
+            store.note(name, BEFORE, json.dumps(before.to_dict()))
+    local.up(made.models / "releases/bad")
+    for number in range(int(FEWEST_PHOTOS)):
+        assert predict(local.public.port, photo(number)).status == 200
+    return made
+
+
+def noted(config: Config) -> str:
+    with Store(config.state, readonly=True) as store:
+        return store.noted("bad", MISBEHAVES)
+
+
+def test_it_goes_back_as_soon_as_it_can(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "EVERY_S", 0.0)
+    said: list[str] = []
+    watching = guard.Guard(said.append)
+    good = config.models / "releases/good"
+    good.rename(tmp_path / "aside")
+    for _ in range(2):
+        watching.look(config, Console())
+        assert not noted(config)
+    assert [one.split(":")[0] for one in said] == [
+        "bad answers worse than the release before it",
+        "could not go back",
+    ]
+    (tmp_path / "aside").rename(good)
+    watching.look(config, Console())
+    assert said[2:] == ["good is in service again; bad is not deployed again by itself"]
+    assert "confidence fell" in noted(config)
+    with Store(config.state, readonly=True) as store:
+        assert [one.release for one in store.served()] == ["good", "bad", "good"]
+
+
+def test_what_was_not_judged_is_not_left(config: Config) -> None:
+    with Store(config.state) as store:
+        store.put_in_service("good", "code", "rollback by somebody")
+    with pytest.raises(SetupError, match="bad is not in service any more"):
+        releases.roll_back(config, Console(), None, ["wrong"], leaving="bad")
+    with Store(config.state, readonly=True) as store:
+        assert not any(one.withdrawn for one in store.releases())
