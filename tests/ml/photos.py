@@ -16,7 +16,7 @@ PARAMS = {
     "model": {"backbone": "resnet10t", "pretrained": False, "size": 32, "fit": "crop", "freeze_epochs": 0},
     "train": {
         "epochs": 10, "batch_size": 6, "lr": 0.002, "weight_decay": 0.02, "label_smoothing": 0.1, "patience": 6,
-        "small_epochs": 0, "precision": "auto", "accelerator": "cpu", "finetune_from": None, "finetune_epochs": 2,
+        "small_epochs": 0, "precision": "32", "accelerator": "cpu", "finetune_from": None, "finetune_epochs": 2,
     },
     "evaluate": {"target_accuracy": 0.9, "false_alarms": 0.05, "repeats": 1},
     "export": {"quantize": "off", "tolerance": 0.005},
