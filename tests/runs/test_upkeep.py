@@ -22,7 +22,11 @@ def test_an_older_project_is_brought_up_to_date_and_keeps_its_settings(tmp_path:
 
     params, dvcignore = project / "params.yaml", project / ".dvcignore"
     text = params.read_text()
-    params.write_text(text[: text.index("evaluate:")].replace("\n  epochs: 45", "\n  epochs: 7").replace("small_epochs: 24", "small_epochs: 3"))
+    params.write_text(
+        text[: text.index("evaluate:")]
+        .replace("\n  epochs: 45", "\n  epochs: 7")
+        .replace("small_epochs: 24", "small_epochs: 3")
+    )
     edit(project / "config.yaml", "  min_free_gb: 1.0", "  {}")
     dvcignore.write_text("mine\n")
     edit(project / "training_code.yaml", "train: c", "train: d")
