@@ -146,6 +146,7 @@ def test_watch_sends_back_what_the_run_had_no_time_to_see(lax: Path) -> None:
     assert "itself, back from" in plantops("show", good, cwd=lax).stdout
 
 
+@pytest.mark.soak  # failed once in four on busy cores, for a reason not found yet
 def test_the_last_requests_are_asked_again_before_the_switch(lax: Path) -> None:
     good = cheap.answering(lax)
     set_to(lax, "replay", "120")
