@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import pickle
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -57,7 +56,12 @@ def weights(checkpoint: Path) -> dict[str, torch.Tensor]:
     """
     try:
         state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
-    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError) as error:  # torch raises each, by the damage
+    except (
+        RuntimeError,
+        torch.serialization.pickle.UnpicklingError,
+        EOFError,
+        KeyError,
+    ) as error:  # torch raises each, by the damage
         raise StepFailed(f"{checkpoint} is damaged ({type(error).__name__})", "dvc repro --force train") from None
     return {key.removeprefix("network."): value for key, value in state.items()}
 
