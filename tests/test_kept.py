@@ -33,6 +33,7 @@ def test_names_that_are_none(name: str) -> None:
 
 
 @given(st.text(max_size=120))
+@pytest.mark.ci
 def test_a_safe_name_is_one_folder_right_there(name: str) -> None:
     if not kept.unsafe(name):
         assert Path("/raw", name).parent == Path("/raw")

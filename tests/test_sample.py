@@ -46,6 +46,7 @@ def test_pictures_are_256_jpegs_that_say_that_they_are_drawn(drawn):
     assert "drawn by `plantops sample`" in (drawn / sample.MARKER).read_text()
 
 
+@pytest.mark.ci
 def test_the_same_arguments_give_the_same_bytes_and_another_seed_another_sample(drawn, tmp_path):
     sample.draw(tmp_path / "again", classes=5, per_class=24)
     assert contents(tmp_path / "again") == contents(drawn)

@@ -30,6 +30,7 @@ def test_a_folder_without_dvc_is_named_with_the_command(project: Path) -> None:
     assert look(project) == ["NewClass: 1 photos not under DVC: dvc add 'data/raw/PlantVillage/NewClass'"]
 
 
+@pytest.mark.ci
 def test_photos_that_came_went_or_changed_since_dvc_add(project: Path) -> None:
     folder = project / RAW / "Potato___Late_blight"
     assert look(project) == []

@@ -110,6 +110,7 @@ def test_ctrl_c_while_a_release_loads_ends_it(local: Local, tmp_path: Path, depl
     until(lambda: not left_over(stuck) and not left_over(local._folder), what="everything ending")
 
 
+@pytest.mark.ci
 def test_a_caller_that_settled_may_go(local: Local, releases: dict[str, Path], deploy: Deploy) -> None:
     caller = deploy(releases["one"], "switched")
     said(caller, "there")

@@ -79,6 +79,7 @@ def test_going_back_and_forth_under_load(local: Local, releases: dict[str, Path]
     assert load.failures == []
 
 
+@pytest.mark.ci
 def test_a_crash_makes_new_connections_wait(local: Local, releases: dict[str, Path]) -> None:
     exchange(local, releases["one"])
     for _ in range(2):

@@ -133,6 +133,7 @@ def test_real_photos_are_clean_and_the_odd_ones_among_them_are_named(garden: Pat
     assert len(names["near_copies"]) == 2
 
 
+@pytest.mark.ci
 def test_field_photos_that_dvc_does_not_know_are_said(project: Path) -> None:
     field = project / "data/field/Potato___Late_blight"
     assert "field_untracked" not in found(project)

@@ -97,6 +97,7 @@ def test_one_epoch_from_the_champion_is_nearer_to_it_than_one_from_nothing(champ
     assert "started_from" not in said("train")
 
 
+@pytest.mark.ci
 def test_a_new_class_starts_fresh_and_the_others_keep_their_rows(champion: Path, trained: Path) -> None:
     model = Model.load(trained / "models/checkpoint")
     begun = start.Start(RELEASE, weights(champion / "model.ckpt"), model.info.classes, {})
@@ -187,6 +188,7 @@ def test_a_bare_dvc_repro_takes_what_is_in_production(champion: Path, monkeypatc
     assert said("train")["started_from"] == RELEASE
 
 
+@pytest.mark.ci
 def test_held_out_photos_that_the_champion_learned_from_are_not_judged_on(
     champion: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

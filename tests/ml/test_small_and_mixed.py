@@ -62,6 +62,7 @@ def test_a_convolution_learns_from_smaller_photos_first(tmp_path: Path, monkeypa
     assert json.loads((folder / "metrics/train.json").read_text())["epochs"] == 2
 
 
+@pytest.mark.ci
 def test_patience_begins_with_the_full_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = run(
         tmp_path / "p", monkeypatch, "resnet10t", 96, small_epochs=3, epochs=12, patience=1, lr=1e-9, batch_size=32
