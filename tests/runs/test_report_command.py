@@ -41,6 +41,7 @@ def test_a_branch_against_main(project: Path, tmp_path: Path) -> None:
 
     said = plantops("report", "--against", "main", cwd=project).stdout
     assert "❌ Refused" in said
+    assert "Not done yet" not in said
     score = row(said, "accuracy")
     assert score[1] == "1.000"
     assert score[3].startswith("❌ -0.")

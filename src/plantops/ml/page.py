@@ -103,6 +103,6 @@ It was asked about {{ "{:,}".format(m.photos) }} test photos{% if m.field is def
 
 <footer class="soft"><p>Intervals are Wilson's, 95 %; each photo counts as one, also where several show one leaf, which makes them somewhat too narrow. Leaves are told from their background by Otsu's threshold on colourfulness. The eight-pixel control is Noyan's (2022). The confidence was fitted to validation photos by one temperature (Guo et al. 2017). Distances are Mahalanobis' in the network's last layer.</p>
 <p>Not measured: {% if m.repeats is not defined %}how much the scores differ from one training to the next with another seed; {% endif %}how this model takes crops that it never saw.</p>
-<p>Every number can be computed from models/evaluation/*.parquet. Training data {{ m.data_digest[:12] }}.</p></footer>
+<p>Every number can be computed from models/evaluation/*.parquet, but for those of the background, of what lies on the leaf, and of what was left out, which need the photos. Training data {{ m.data_digest[:12] }}.</p></footer>
 </main></body></html>
 """

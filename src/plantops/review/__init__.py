@@ -45,7 +45,8 @@ def make(config: Config, against: str | None) -> Report:
     with recall.look(config) as store:
         digest = _digest(shelf)
         now = snapshot.of_tree(config, _verdict(shelf, store, digest))
-        waiting = tuple(plan.make(config.root, store, going_on=False).sentences())
+        found = plan.make(config.root, store, going_on=False)
+        waiting = tuple(found.sentences()) if found.due or found.undeployed or found.loose else ()
         if against:
             known = store.release(against)
             whole = known is not None and known.id == against
