@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 
 from bundle_factory import SIZE, TinyModel, make_bundle, make_release
+from mlflow_at import mlflow_at
 from plantops import pipeline, views
 from plantops.bundle import Bundle
 from plantops.config import Config, MlflowConfig
@@ -161,9 +162,8 @@ def answers(tracker: Tracker, model: str):
     import mlflow
     import onnxruntime
 
-    mlflow.set_tracking_uri(tracker.uri)
-    mlflow.set_registry_uri(tracker.uri)
-    session = onnxruntime.InferenceSession(mlflow.onnx.load_model(model).SerializeToString())
+    with mlflow_at(tracker.uri):
+        session = onnxruntime.InferenceSession(mlflow.onnx.load_model(model).SerializeToString())
     return session.run(None, {session.get_inputs()[0].name: PHOTOS})[0]
 
 

@@ -16,6 +16,7 @@ import api_client
 from api_client import free_port, predict
 from conftest import plantops, sh
 from deploy.load import Load
+from mlflow_at import mlflow_at
 from plantops import artifacts
 from plantops.bundle import Bundle
 from plantops.photo import decode, normalise, table
@@ -113,12 +114,8 @@ def test_the_registered_model_loads_and_answers_alike(project: Path) -> None:
     import mlflow
     import onnx
 
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(f"sqlite:///{project}/mlruns/mlflow.db")
-    try:
+    with mlflow_at(f"sqlite:///{project}/mlruns/mlflow.db"):
         model = mlflow.onnx.load_model("models:/plant-disease@champion")
-    finally:
-        mlflow.set_tracking_uri(before)
     onnx.checker.check_model(model)
     one = Bundle.load(Shelf(project / "models").release(answering(project)))
     assert model.SerializeToString() == onnx.load(one.model).SerializeToString()
