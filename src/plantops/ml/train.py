@@ -98,12 +98,12 @@ def _model(params: Params, info: Info, begun: Start | None) -> Classifier:
 
 
 def _fit(trainer: Any, classifier: Classifier, params: Params, prepared: Prepared) -> None:
-    train = loader(_photos(prepared, "train", params.seed), params.train.batch_size, params.seed)
-    val = _photos(prepared, "val")
+    train = loader(photos(prepared, "train", params.seed), params.train.batch_size, params.seed)
+    val = photos(prepared, "val")
     trainer.fit(classifier, train, loader(val, params.train.batch_size) if len(val) else None)
 
 
-def _photos(prepared: Prepared, split: str, seed: int | None = None) -> Photos:
+def photos(prepared: Prepared, split: str, seed: int | None = None) -> Photos:
     photos = prepared.of(split)
     rows = np.array([photo.row for photo in photos], np.int64)
     vary = None if seed is None else np.random.default_rng(seed)
