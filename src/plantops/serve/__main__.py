@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import dataclasses
+import gc
 import logging
 import resource
 import signal
@@ -80,6 +81,7 @@ async def _serve(options: argparse.Namespace, settings: Settings) -> int:
 
 async def _load(service: Service, server: Server, bundle: Path) -> None:
     await service.load(bundle)
+    gc.freeze()  # what is there now stays: looking through it again and again would hold up answers
     server.release = service.release
     server.close_after_answers(False)
 
