@@ -135,7 +135,9 @@ def _family(pid: int) -> list[int]:
 def _spent(pid: int) -> tuple[float, int]:
     """(seconds of processor time, context switches) of a process so far. Linux encodes its clock so."""
     with contextlib.suppress(OSError):
-        counts = [int(one.split()[1]) for one in Path(f"/proc/{pid}/status").read_text().splitlines() if "_ctxt_" in one]
+        counts = [
+            int(one.split()[1]) for one in Path(f"/proc/{pid}/status").read_text().splitlines() if "_ctxt_" in one
+        ]
         return time.clock_gettime((~pid << 3) | 2), sum(counts)
     return 0.0, 0
 
