@@ -90,7 +90,7 @@ class Service:
             self._photos -= 1
         name, confidence = looked.ranked[0]
         if counts:
-            self._count(looked)
+            asyncio.get_running_loop().call_soon(self._count, looked)  # nobody waits for that
             if self._recent:
                 asyncio.get_running_loop().run_in_executor(
                     None, self._recent.add, data, predictor.identity.release, name, confidence
