@@ -7,6 +7,9 @@ that a busy moment hits them alike; a share of the limit is the median over the 
 
 Aims: 88 % of the limit at saturation, p50 at concurrency 1 within 0.7 ms of it, p99 at 32 at most 1.6 times p50, twice
 LitServe's throughput at half its memory where graph and decoder are chosen at export.
+
+``--cost``: processor time for each photo instead, of the limit and of plantops' processes, which other programs on the
+same cores disturb less than they do the clock.
 """
 
 from __future__ import annotations
@@ -129,6 +132,16 @@ def _family(pid: int) -> list[int]:
     return []
 
 
+def _spent(pid: int) -> tuple[float, int]:
+    """(seconds of processor time, context switches) of a process so far. Linux encodes its clock so."""
+    with contextlib.suppress(OSError):
+        counts = [
+            int(one.split()[1]) for one in Path(f"/proc/{pid}/status").read_text().splitlines() if "_ctxt_" in one
+        ]
+        return time.clock_gettime((~pid << 3) | 2), sum(counts)
+    return 0.0, 0
+
+
 def _pss(pid: int) -> int:
     with contextlib.suppress(OSError):
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
@@ -197,6 +210,26 @@ def measure(running: list[Running], work: Path, options: Any) -> dict[tuple[str,
     return found
 
 
+def cost(one: Running, work: Path, options: Any) -> Iterator[list[object]]:
+    """Processor time of the limit and of a server for one small photo, in turn; the load client's is left out."""
+    photos, bodies = str(work / "small"), str(work / "small-form")
+    for concurrency in options.concurrency:
+        rounds: list[list[float]] = []
+        for _ in range(options.rounds):
+            threads = str(min(len(os.sched_getaffinity(0)), concurrency))
+            limit = told(str(HERE / "limit.py"), str(work / "bundle"), photos, threads, str(options.seconds))
+            family = _family(one.process.pid)
+            before = [_spent(pid) for pid in family]
+            how = (str(one.port), one.rival.path, str(concurrency), str(options.seconds), bodies)
+            answers = told(str(HERE / "client.py"), *how)["answers"]
+            used = [(b[0] - a[0], b[1] - a[1]) for a, b in zip(before, map(_spent, family), strict=True)]
+            http, whole = 1e3 * used[0][0] / answers, 1e3 * sum(seconds for seconds, _ in used) / answers
+            switches = sum(count for _, count in used) / answers
+            rounds.append([limit["cpu_ms"], http, whole - http, whole, limit["cpu_ms"] / whole, switches])
+        ours = [statistics.median(values) for values in zip(*rounds, strict=True)]
+        yield [concurrency, *(f"{value:.2f}" for value in ours[:4]), f"{100 * ours[4]:.0f} %", f"{ours[5]:.1f}"]
+
+
 def middle(results: list[dict[str, Any]], key: str) -> float:
     """The median over the rounds."""
     return statistics.median(one[key] for one in results if one[key] is not None)
@@ -231,11 +264,17 @@ def main() -> None:
     parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--kinds", nargs="+", default=["small", "large"], choices=["small", "large"])
     parser.add_argument("--only", nargs="+", help="these servers alone (first words of their names)")
+    parser.add_argument("--cost", action="store_true", help="processor time for each photo instead, of plantops alone")
     options = parser.parse_args()
     with workplace(options.work) as bench:
         work = bench.folder
         if not (work / "classes.json").exists():
             subprocess.run([sys.executable, HERE / "material.py", work, options.photos.resolve()], check=True)
+        if options.cost:
+            with started(rivals(work)[:1], work, len(os.sched_getaffinity(0))) as (ours,):
+                head = ["asked at once", "limit, CPU ms", "HTTP", "lookers", "plantops", "limit's share", "switches"]
+                print(table(head, list(cost(ours, work, options))))
+            return
         chosen = [one for one in rivals(work) if not options.only or one.name.split()[0] in options.only]
         with started(chosen, work, len(os.sched_getaffinity(0))) as running:
             found = measure(running, work, options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,13 @@ from api_client import until
 from bundle_factory import CLASSES, TinyModel, make_release
 from conftest import sh
 from containers.engine import docker
+from containers.test_compose_file import FIRST_FLAGS
 from deploy.load import Load, of_tiny_models, real_photos
+from plantops.config import ApiConfig
+from plantops.deploy import image
 from plantops.deploy.compose import Compose
 from plantops.errors import StepFailed
+from plantops.keys import hash_of, new_key
 
 pytestmark = [pytest.mark.ci, pytest.mark.timeout(600)]
 
@@ -91,6 +96,43 @@ def test_what_never_gets_healthy_is_told_with_its_last_words(stack: Compose, rel
             stack.start(releases["two"])
         until(lambda: load.total > 50 or load.failures, what="answers")
     assert (load.failures, load.seen("fresh")) == ([], {"one"})
+    assert containers(stack) == ["running"]
+
+
+def make_older(name: str, place: Path) -> None:
+    """Give that image the command of the first version: flags of its own alone, no other is understood."""
+    (place / "older.py").write_text(
+        "import os, sys\n"
+        f"known = {sorted(FIRST_FLAGS | {'bundle', 'host'})}\n"
+        "given = [one[2:].partition('=')[0].replace('-', '_') for one in sys.argv[1:] if one.startswith('--')]\n"
+        "if not set(given) <= set(known): sys.exit(f'unrecognized arguments: {given}')\n"
+        "env = {key: value for key, value in os.environ.items() if not key.startswith('PLANTOPS_SERVE_')}\n"
+        "os.execvpe('python', ['python', '-m', 'plantops.serve', *sys.argv[1:]], env)\n"
+    )
+    lines = (
+        f"FROM {name}", "COPY older.py /opt/older.py", 'LABEL org.plantops.keys=""',
+        'ENTRYPOINT ["python", "/opt/older.py", "--bundle", "/bundle", "--host", "0.0.0.0"]',
+    )  # fmt: skip
+    (place / "Dockerfile").write_text("\n".join(lines))
+    docker("build", "-t", name, str(place), seconds=120)
+
+
+def test_an_image_of_an_older_version_serves_again_but_never_without_the_keys(
+    stack: Compose, releases: dict[str, Path], tmp_path: Path
+) -> None:
+    stack.build(releases["one"], lambda _: None)
+    (older := tmp_path / "older").mkdir()
+    make_older(image.tag(stack._config, "one"), older)
+    serve(stack, releases["two"])
+    back = Compose(replace(stack._config, api=ApiConfig(title="Beans")))
+    trial = back.start(releases["one"])
+    back.try_golden(trial)
+    back.switch(trial)
+    assert back.settle() == []
+    assert back.labelled() == "one"
+    keyed = Compose(replace(stack._config, api=ApiConfig(keys=(hash_of(new_key()),))))
+    with pytest.raises(StepFailed, match="older version: it would answer without a key"):
+        keyed.start(releases["one"])
     assert containers(stack) == ["running"]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,11 @@ from containers.engine import FILE, IMAGE, Project, docker, need_engine
 from plantops.config import Config, DeployConfig, DockerConfig, GrafanaConfig, PrometheusConfig, ServeConfig
 from plantops.deploy.compose.engine import rootless
 from plantops.deploy.compose.stack import Stack
+from plantops.serve.settings import Settings
 
+FIRST_FLAGS = {
+    "max_upload_mb", "max_megapixels", "max_batch", "request_timeout_s", "threads", "max_waiting", "keep_alive_s",
+}  # fmt: skip
 API, GATEWAY, OTHERS = "plant-disease-api", "haproxy", ("mlflow", "prometheus", "grafana")
 
 
@@ -146,6 +150,16 @@ def test_the_api_is_no_root_and_keeps_what_people_say_in_the_project(config: Con
     assert api["read_only"] is True
     (mount,) = api["volumes"]
     assert (mount["source"], mount["target"]) == (str(config.kept), "/kept")
-    assert {"--kept=/kept", "--keep=0"} <= set(api["command"])
-    kept = services(replace(config, serve=ServeConfig(keep=True)))[API]
-    assert "--keep=1" in kept["command"]
+    told = api["environment"]
+    assert (told["PLANTOPS_SERVE_KEPT"], told["PLANTOPS_SERVE_KEEP"]) == ("/kept", "0")
+    assert services(replace(config, serve=ServeConfig(keep=True)))[API]["environment"]["PLANTOPS_SERVE_KEEP"] == "1"
+
+
+def test_the_api_gets_as_flags_what_the_first_images_knew_and_the_rest_as_variables(config: Config) -> None:
+    """An image that is older than a flag would not start with it, and a rollback would fail."""
+    api = services(config)[API]
+    flags = {word.partition("=")[0].removeprefix("--").replace("-", "_") for word in api["command"]}
+    assert flags == FIRST_FLAGS
+    told = {name.removeprefix("PLANTOPS_SERVE_").lower() for name in api["environment"]}
+    every = {one.name for one in fields(Settings)} | {"kept"}
+    assert flags | told == every - {"replay"}, "which the compose backend leaves out"

@@ -8,16 +8,18 @@ import resource
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from api_client import HOST, KIND, form, get, predict, request, until
+from api_client import HOST, KIND, form, free_port, get, predict, request, until
 from bundle_factory import photo
-from containers.engine import docker, run
+from conftest import ROOT
+from containers.engine import docker, need_engine, need_image, run
 from plantops.config import ApiConfig, ServeConfig
 from plantops.deploy.compose import Compose
 from plantops.deploy.compose.gateway import Gateway
@@ -173,3 +175,44 @@ def test_after_a_switch_an_api_that_was_away_for_long_gets_its_traffic_back(
     docker("start", one.id)
     until(lambda: get(stack.public.port, "/health").status == 200, 10, "an answer")
     assert stack.agrees(releases["two"])
+
+
+@pytest.fixture
+def alone() -> Iterator[int]:
+    """The port of a HAProxy with our file and no API behind it."""
+    need_engine()
+    need_image("haproxy:2.8.10")
+    port, name = free_port(), f"plantops-test-{uuid.uuid4().hex[:8]}"
+    told = {"KEEP_ALIVE_MS": 5000, "REQUEST_MS": 500, "CLIENT_MS": 5000, "SERVER_MS": 5000}
+    settings = [word for key, value in told.items() for word in ("-e", f"{key}={value}")]
+    file = ROOT / "docker/haproxy/haproxy.cfg"
+    places = ["-v", f"{file}:/usr/local/etc/haproxy/haproxy.cfg:ro", "--tmpfs", "/run/haproxy", "--user", "0:0"]
+    docker("run", "-d", "--name", name, "-p", f"{HOST}:{port}:8000", *settings, *places, "haproxy:2.8.10")
+    try:
+        until(lambda: answered(port, b"GET / HTTP/1.0\r\n\r\n"), what="HAProxy's first answer")
+        yield port
+    finally:
+        docker("rm", "-f", name)
+
+
+def answered(port: int, sent: bytes) -> bytes:
+    """All that comes back, until the connection ends."""
+    with suppress(ConnectionError), socket.create_connection((HOST, port), timeout=10) as one:
+        one.sendall(sent)
+        return b"".join(iter(lambda: one.recv(4096), b""))
+    return b""
+
+
+def test_what_it_answers_itself_is_json_as_far_as_haproxy_lets_it_be(alone: int) -> None:
+    slow = b"POST /predict HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 9\r\n\r\nabc"
+    for status, sent in ((b"503", b"GET / HTTP/1.0\r\n\r\n"), (b"408", slow)):
+        head, _, body = answered(alone, sent).partition(b"\r\n\r\n")
+        assert head.split()[1] == status
+        assert b"content-type: application/json" in head
+        assert b"x-request-id: " in head
+        assert json.loads(body)["detail"]
+    # No setting of HAProxy's reaches these. When this fails, it does, and docs/serving.md is to say so.
+    for status, sent in ((b"400", b"nonsense\r\n\r\n"), (b"408", b"GET / HTTP/1.1\r\nHost: a\r\n")):
+        answer = answered(alone, sent)
+        assert answer.split()[1] == status
+        assert b"<html>" in answer

@@ -113,6 +113,7 @@ def test_labels_say_where_it_comes_from(workshop: Workshop, tmp_path: Path) -> N
         "org.plantops.release": "labelled",
         "org.plantops.digest": Bundle.load(folder).digest,
         "org.plantops.serving-code": code.serving_digest(),
+        "org.plantops.keys": "environment",
         "org.plantops.data": 'f"1" $HOME \\n',
         "org.plantops.mlflow-run": "r1",
     }

@@ -42,6 +42,24 @@ def test_top_says_how_many_classes_come_back(port: int, query: str, listed: int)
     assert len(predict(port, photo(1), query).json["top5_predictions"]) == listed
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        form(("file", "leaf.jpg", photo(1))),
+        form(("file", "leaf.jpg", b"nothing")),
+        form(("other", "a", b"b")),
+        b"--broken",
+    ],
+)
+def test_without_parameters_it_answers_as_with_them(port: int, body: bytes) -> None:
+    """Which is another way through the app: see `Direct`."""
+    direct, routed = post(port, "/predict", body), post(port, "/predict?top=5", body)
+    own = ("request_id", "timestamp", "inference_time")
+    assert direct.status == routed.status
+    assert {**direct.json, **dict.fromkeys(own)} == {**routed.json, **dict.fromkeys(own)}
+    assert direct.headers.keys() == routed.headers.keys()
+
+
 @pytest.mark.parametrize("query", ["?top=0", "?top=1001", "?top=many"])
 def test_a_senseless_top_is_refused(port: int, query: str) -> None:
     assert predict(port, photo(1), query).status == 422

@@ -38,6 +38,7 @@ CODE, BUNDLE = "docker/app/plantops", "models/production"
 _SERVED = (MODEL, MANIFEST, REFERENCE, GOLDEN, RELEASE_FILE)
 _LATEST = "latest"
 _RELEASE, _CODE = "org.plantops.release", "org.plantops.serving-code"
+_KEYS, _TOLD = "org.plantops.keys", "environment"
 _SHOWN_LINES = 15
 _SILENCE_S = 600
 
@@ -106,6 +107,12 @@ def serving_code(client: DockerClient, name: str) -> str:
     """Digest of the code that an image serves by, as its label says; empty when it does not."""
     found = _found(client, name)
     return found[1].get(_CODE, "") if found else ""
+
+
+def asks_for_keys(client: DockerClient, name: str) -> bool:
+    """Whether an image reads ``api.keys`` as it is told them. One that is older would answer anybody."""
+    found = _found(client, name)
+    return bool(found and found[1].get(_KEYS) == _TOLD)
 
 
 @contextmanager
@@ -233,6 +240,7 @@ def _labels(bundle: Bundle) -> str:
         "org.plantops.digest": bundle.digest,
         # Of the code alone: it is built in, its settings are flags of the container.
         _CODE: code.serving_digest(),
+        _KEYS: _TOLD,
         "org.plantops.data": facts.get("fingerprint"),
         "org.plantops.mlflow-run": (facts.get("mlflow") or {}).get("run"),
     }

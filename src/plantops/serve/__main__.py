@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import dataclasses
+import gc
 import logging
+import os
 import resource
 import signal
 import socket
@@ -80,6 +82,7 @@ async def _serve(options: argparse.Namespace, settings: Settings) -> int:
 
 async def _load(service: Service, server: Server, bundle: Path) -> None:
     await service.load(bundle)
+    gc.freeze()  # what is there now stays: looking through it again and again would hold up answers
     server.release = service.release
     server.close_after_answers(False)
 
@@ -114,16 +117,27 @@ def _truth(text: str) -> bool:
     return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
 
 
+def _told(name: str, default: Any) -> Any:
+    """What a flag is without being given: the environment's word, so that a container can be told what only newer
+    versions know."""
+    return os.environ.get(f"PLANTOPS_SERVE_{name.upper()}", default)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m plantops.serve", description=__doc__)
     parser.add_argument("--bundle", type=Path, required=True, help="folder of the bundle")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
-    parser.add_argument("--kept", type=Path, help="folder for what people say of answers; none is taken without it")
+    parser.add_argument(
+        "--kept",
+        type=Path,
+        default=_told("kept", None),
+        help="folder for what people say of answers; none is taken without it",
+    )
     kinds: dict[str, Callable[[str], Any]] = {"float": float, "int": int, "bool": _truth, "str": str}
     for one in dataclasses.fields(Settings):
         kind = kinds[str(one.type)]
-        parser.add_argument(f"--{one.name.replace('_', '-')}", type=kind, default=one.default)
+        parser.add_argument(f"--{one.name.replace('_', '-')}", type=kind, default=_told(one.name, one.default))
     for name in ("public", "private", "control"):
         parser.add_argument(f"--{name}-fd", type=int, help=argparse.SUPPRESS)
     return parser

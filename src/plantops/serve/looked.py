@@ -7,7 +7,7 @@ room. Python writes and reads floats in JSON without loss, so no probability mov
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from plantops.bundle import Bundle, Manifest
@@ -43,8 +43,8 @@ class Looked:
     odd: list[float] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self)
+        """Plain values for JSON (`asdict` would copy every list on its way)."""
+        return {**vars(self), "photo": vars(self.photo)}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Looked:

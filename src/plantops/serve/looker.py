@@ -17,6 +17,7 @@ import sys
 import time
 import warnings
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -28,6 +29,8 @@ from plantops.serve.heap import end_with_parent, return_big_pieces
 from plantops.serve.heat import heat
 from plantops.serve.looked import Input, Looked, Served
 from plantops.serve.predictor import Predictor, load
+
+_AT_ONCE = 1 << 17  # bytes: most questions and their photos in one read
 
 
 def main() -> int:
@@ -72,7 +75,7 @@ class Looker:
     def run(self) -> None:
         """Until nobody asks any more. What is no fault of the photo ends the process: the next one starts afresh."""
         _say(self.channel, {"pid": os.getpid()})
-        with self.channel.makefile("rb") as asked:
+        with BufferedReader(self.channel.makefile("rb", 0), _AT_ONCE) as asked:
             while line := asked.readline():
                 question = json.loads(line)
                 _say(self.channel, self._answer(asked, **question))

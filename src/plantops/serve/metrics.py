@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector, generate_latest
 
 from plantops.drift import ASPECTS
@@ -134,8 +136,13 @@ class Metrics:
         """Count one request. Unknown paths share a label, so that a scanner cannot fill the memory."""
         endpoint = path if path in ROUTES else "other"
         method = method if method in _METHODS else "other"
-        self.requests.labels(method, endpoint, str(status)).inc()
-        self.duration.labels(method, endpoint).observe(seconds)
+        requests, duration = self._of(method, endpoint, str(status))
+        requests.inc()
+        duration.observe(seconds)
+
+    @cache  # noqa: B019  one object for as long as the process lives, and few values
+    def _of(self, method: str, endpoint: str, status: str) -> tuple[Counter, Histogram]:
+        return self.requests.labels(method, endpoint, status), self.duration.labels(method, endpoint)
 
     def text(self) -> bytes:
         """The exposition format of Prometheus."""

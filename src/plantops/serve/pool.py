@@ -14,6 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from pydantic_core import from_json
+
 from plantops.bundle import Bundle, Manifest
 from plantops.photo import NotAPhoto
 from plantops.serve.doubts import Doubts
@@ -199,7 +201,7 @@ class _Looker(asyncio.Protocol):
         self._said += data
         if not self._said.endswith(b"\n"):
             return
-        told, self._said = json.loads(self._said), b""
+        told, self._said = from_json(self._said), b""
         if "room" in told:
             self._pool.room.ask(told["room"], lambda: self._granted(told["room"]))
             return

@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Awaitable
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -89,7 +90,7 @@ class Service:
             self._photos -= 1
         name, confidence = looked.ranked[0]
         if counts:
-            self._count(looked)
+            asyncio.get_running_loop().call_soon(self._count, looked)  # nobody waits for that
             if self._recent:
                 asyncio.get_running_loop().run_in_executor(
                     None, self._recent.add, data, predictor.identity.release, name, confidence
@@ -102,7 +103,7 @@ class Service:
             unlike=looked.unlike,
             inference_time=looked.seconds,
             top5_predictions=[ClassScore(name=one, confidence=share) for one, share in looked.ranked],
-            model_info=model_info(predictor),
+            model_info=self.model_info,
             timestamp=now(),
         )
         if explain:
@@ -165,22 +166,22 @@ class Service:
             health.drift = self._windows.words() if self._windows else None
         return health
 
+    @cached_property
+    def model_info(self) -> ModelInfo:
+        """What every answer says about the model. Raises HTTPException 503 before there is one."""
+        served = self.predictor()
+        return ModelInfo(
+            release=served.identity.release,
+            digest=served.identity.digest,
+            sample_data=served.identity.sample_data,
+            model_version=served.identity.model_version,
+            backbone=served.manifest.model.get("backbone"),
+        )
+
     @property
     def release(self) -> str | None:
         """The release that answers, once there is one."""
         return self._served.identity.release if self._served else None
-
-
-def model_info(predictor: Served) -> ModelInfo:
-    """What every answer says about the model."""
-    identity = predictor.identity
-    return ModelInfo(
-        release=identity.release,
-        digest=identity.digest,
-        sample_data=identity.sample_data,
-        model_version=identity.model_version,
-        backbone=predictor.manifest.model.get("backbone"),
-    )
 
 
 def now() -> str:

@@ -95,6 +95,11 @@ class Compose:
         build = self._built.get(name) or image.served(self._engine, self._config, name)
         if not build:
             raise StepFailed(f"there is no image {tag}", "plantops run --force (without --skip-docker) builds it")
+        if self._stack.key.value and not image.asks_for_keys(self._engine, build):
+            raise StepFailed(
+                f"the image {tag} is of an older version: it would answer without a key",
+                "plantops run --force (builds a new one), or take api.keys out of config.yaml",
+            )
         self._old = self._survivor()
         there = self._containers(API)
         known = {one.id for one in there}
