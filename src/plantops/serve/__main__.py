@@ -118,8 +118,7 @@ def _truth(text: str) -> bool:
 
 
 def _told(name: str, default: Any) -> Any:
-    """What a flag is without being given: the environment's word, so that a container can be told what only newer
-    versions know."""
+    """What a flag is that is not given: by the environment, where a container is told what only newer versions know."""
     return os.environ.get(f"PLANTOPS_SERVE_{name.upper()}", default)
 
 

@@ -42,8 +42,10 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
 
 
 class Direct:
-    """Takes a POST without parameters to its endpoint: FastAPI would find its route, and then nothing to check, in a
-    fifth of the time that this process has for a photo. With parameters it goes FastAPI's way."""
+    """Takes a POST without parameters to its endpoint; with parameters it goes FastAPI's way.
+
+    FastAPI would find the same endpoint, with nothing to check, and take a fifth of this process's time for a photo.
+    """
 
     def __init__(self, app: ASGIApp, path: str, endpoint: Callable[[Request, str], Awaitable[Response]]) -> None:
         self.app, self._path, self._endpoint = app, path, endpoint
