@@ -17,7 +17,7 @@ FLOORS = [
     BASE,
     GROUND - BASE - {"daemon"},
     {"daemon"},
-    {"archive", "config", "store", "lock", "shelf"},
+    {"archive", "config", "extras", "store", "lock", "shelf"},
     {"behaviour", "code", "recall", "written"},
     {"remote", "branch"},
     {"dvc", "dvclocks", "cache", "git", "tracking", "deploy", "sample", "service", "detect", "gate", "notify"},

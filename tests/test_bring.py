@@ -313,8 +313,8 @@ def test_a_kind_of_remote_that_is_not_installed_names_the_package(project: Path)
     with pytest.raises(StepFailed) as failed:
         remote.push(project, lambda line: None)
     assert "is not installed" in failed.value.message
-    assert failed.value.hint == "pip install dvc-gs"
-    assert "pip install dvc-gs" in doctor(project)
+    assert failed.value.hint == "pip install 'plantops[gs]'"
+    assert "pip install 'plantops[gs]'" in doctor(project)
 
 
 def test_a_remote_that_is_away_is_said_to_be(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

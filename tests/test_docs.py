@@ -14,6 +14,7 @@ import pytest
 import typer
 
 from conftest import ROOT, plantops, sh
+from pages import PAGES
 from plantops import __version__
 from plantops.cli import app
 from plantops.errors import EXIT_CODES
@@ -99,9 +100,20 @@ def test_every_exit_code_is_documented() -> None:
 
 
 def test_links_lead_somewhere() -> None:
-    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+    for page in PAGES:
         for link in re.findall(r"\]\((?!http)([^)#]+)", page.read_text()):
             assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+def test_pictures_are_small_and_each_is_shown() -> None:
+    pictures = {path.name: path for path in (ROOT / "docs/pictures").iterdir()}
+    sizes = {name: path.stat().st_size for name, path in pictures.items()}
+    assert max(sizes.values()) < 150_000
+    assert sum(sizes.values()) < 1_000_000
+    pages = "".join(page.read_text() for page in PAGES)
+    assert [name for name in pictures if f"pictures/{name})" not in pages] == []
+    drawn = {name: path.read_text() for name, path in pictures.items() if name.endswith(".svg")}
+    assert [name for name, text in drawn.items() if re.search(r"(?:url\(|href=)[\"']?http", text)] == []
 
 
 @pytest.mark.parametrize(

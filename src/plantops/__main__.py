@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 
-from plantops import __version__
+from plantops import __version__, extras
 from plantops.console import Console
 from plantops.errors import BUG, INTERRUPTED, PlantopsError, SetupError, in_words, redacted
 
@@ -53,7 +53,7 @@ def _run() -> int:
     except BrokenPipeError:
         return 1
     except Exception as error:  # noqa: BLE001 - the funnel: what the machine refused, or else a bug
-        if refused := in_words(error):
+        if refused := in_words(error) or extras.lacking(error):
             Console(sys.stderr).error(refused)
             return refused.code
         return _bug()

@@ -70,6 +70,8 @@ def probabilities(path: Path) -> tuple[list[str], dict[str, list[float]]]:
 
     Empty where there is no such file, or none that can be read: the next evaluation writes it anew.
     """
+    if not path.is_file():
+        return [], {}
     from pyarrow import ArrowInvalid, parquet  # heavy: not on the way to `check`
 
     try:

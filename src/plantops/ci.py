@@ -76,7 +76,7 @@ def _left(kind: Kind, runner: str, stored: remote.Remote | None, clone: bool) ->
     where = {"github": "Settings > Secrets and variables > Actions", "gitlab": "Settings > CI/CD > Variables"}[kind]
     package, secrets = _REMOTES.get(_scheme(stored), ("", ()))
     if not clone:
-        yield f"  set the variable PLANTOPS to what pip installs plantops from: a wheel or an address ({where})"
+        yield f"  set the variable PLANTOPS to 'plantops[train] @ ADDRESS': where pip finds the wheel ({where})"
     if runner == OWN:
         yield f"  set the variable PLANTOPS_HOME to the folder of the project that serves ({where})"
     if kind == "gitlab":

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from plantops import deploy, dvc, dvclocks, git, lock, recall, recover, roundtrip, scan, symptoms, training
+from plantops import deploy, dvc, dvclocks, extras, git, lock, recall, recover, roundtrip, scan, symptoms, training
 from plantops.bundle import BadBundle, Bundle
 from plantops.config import Config, find_root, load
 from plantops.console import Console
@@ -60,6 +60,15 @@ def fix(start: Path, config_file: Path | None, console: Console) -> None:
 
 def _python() -> Finding:
     return Finding("python", OK, f"{sys.version.split()[0]} in {sys.prefix}")
+
+
+def _parts(_: Config) -> Iterator[Finding]:
+    lacks = [extra for extra in extras.MODULES if extras.missing(extra)]
+    if lacks:
+        said = f"without {', '.join(lacks)} of plantops[…]: enough where another machine does that"
+        yield Finding("parts", NOTE, said, extras.command(lacks[-1]))
+    else:
+        yield Finding("parts", OK, "all of plantops is installed, training too")
 
 
 def _git(config: Config) -> Iterator[Finding]:
@@ -158,6 +167,7 @@ def _api(config: Config) -> Iterator[Finding]:
 
 
 _LOOKS: dict[str, Callable[[Config], Iterator[Finding]]] = {
+    "parts": _parts,
     "git": _git,
     "dvc": _dvc,
     "remote": _remote,

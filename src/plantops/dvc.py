@@ -215,6 +215,14 @@ def repro(
         raise _explain(stage, failed) from None
 
 
+def would_run(root: Path, force: bool) -> list[str]:
+    """The stages that :func:`repro` would run now. Raises StepFailed."""
+    answer = process.capture(["dvc", "repro", "--dry", *(["--force"] if force else [])], root)
+    if not answer.ok:
+        raise StepFailed(f"DVC does not say what it would run: {answer.err.strip()}", "dvc repro --dry")
+    return re.findall(r"^Running stage '([^']+)'", answer.out, re.MULTILINE)
+
+
 def add(root: Path, paths: Iterable[Path], on_line: Callable[[str], None]) -> None:
     """``dvc add`` the given folders. Raises StepFailed."""
     process.stream(["dvc", "add", "--quiet", *[str(path.relative_to(root)) for path in paths]], root, on_line)

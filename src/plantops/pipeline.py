@@ -15,6 +15,7 @@ from plantops import (
     deploy,
     detect,
     dvc,
+    extras,
     git,
     lock,
     news,
@@ -34,7 +35,7 @@ from plantops.errors import ROOM, PlantopsError, Refused, SetupError, StepFailed
 from plantops.shelf import Shelf
 from plantops.store import Store
 from plantops.tracking import Tracker
-from plantops.training import check_params
+from plantops.training import check_installed, check_params
 from plantops.views import show
 
 _STARTING_S = 5.0
@@ -78,6 +79,8 @@ def run(config: Config, options: steps.Options, console: Console, trigger: str =
             options = replace(options, skip_dvc=True)
         if not (options.force or options.skip_dvc):
             bring.outputs(config, state, todo.inputs, console)
+        if not options.skip_dvc:
+            check_installed(config.root, options.force)
         asked = {**asdict(options), "gate": asdict(config.gate), "champion": _champion(state), "by": lock.user()}
         number = state.begin(trigger, asked, todo.fingerprint, todo.inputs)
         work = steps.Work(
@@ -205,6 +208,7 @@ def _bury(config: Config, state: Store, tracker: Tracker, console: Console) -> N
 
 def preflight(config: Config, options: steps.Options, backend: deploy.Backend) -> git.State:
     """What must hold before work begins. Raises SetupError with the command that helps."""
+    extras.need(extras.RELEASE, "judging and recording a model")
     where = git.state(config.root)
     dvc.check(config.root)
     free = shutil.disk_usage(config.root).free / 1e9

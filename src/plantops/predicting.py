@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from plantops import process, recall
+from plantops import extras, process, recall
 from plantops.ahead import ahead
 from plantops.client import Client
 from plantops.config import Config
@@ -175,6 +175,7 @@ def by_bundle(bundle: Path, asking: Asking, top: int) -> None:
         if line.startswith(_MARK):
             asking.take(json.loads(line[1:]))
 
+    extras.need(extras.SERVE, "asking a bundle without an API")
     with tempfile.TemporaryDirectory() as folder:
         names = Path(folder) / "photos"
         names.write_bytes(b"".join(os.fsencode(one.absolute()) + b"\0" for one in asking.photos))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from plantops import deploy, lock, news, notify, process, recover
+from plantops import deploy, extras, lock, news, notify, process, recover
 from plantops.config import Config
 from plantops.console import Console
 from plantops.deploy import daemon, ports, probe
@@ -185,6 +185,7 @@ def _mlflow_up(config: Config) -> str:
     if argv is None:
         return redacted(config.mlflow.tracking_uri)
     if daemon.find(pid_file) is None:
+        extras.need(extras.RELEASE, "MLflow's pages, the API runs without them:")
         if obstacle := ports.obstacle("127.0.0.1", config.mlflow.ui_port):
             raise SetupError(f"MLflow's pages: {obstacle}", "stop it, or set mlflow.ui_port in config.yaml")
         log = config.state / "logs" / "mlflow.log"

@@ -20,7 +20,7 @@ OnLine = Callable[[str], None]
 _CHATTER = re.compile(r"Having any troubles|failed to collect|Everything is up to date|^$|^WARNING: Some of the cache")
 # What each kind of remote says in its own words -> what that means, and the command that helps.
 _MEANINGS = (
-    (r"requires '(dvc-\w+)'", "DVC's part for this kind of remote is not installed", r"pip install \1"),
+    (r"requires 'dvc-(\w+)'", "DVC's part for this kind of remote is not installed", r"pip install 'plantops[\1]'"),
     (
         r"(?i)NoCredentials|unable to locate credentials|DefaultCredentialsError|DefaultAzureCredential"
         r"|credentials? (?:were|was) not found",

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from plantops import artifacts, code, detect, dvc, git, lineage, process
+from plantops import artifacts, code, detect, dvc, extras, git, lineage, process
 from plantops.bundle import Bundle
 from plantops.config import CODE, LOCK, PARAMS, Config
 from plantops.console import Console
@@ -64,6 +64,14 @@ def check_params(root: Path) -> None:
         raise SetupError(**json.loads(answer.out))
     if not answer.ok:
         raise SetupError(f"the stages cannot start:\n{answer.err.strip()}", "scripts/setup, or install plantops anew")
+
+
+def check_installed(root: Path, force: bool) -> None:
+    """Raise SetupError where a stage of ours would run, and what it takes is not installed."""
+    if extras.missing(extras.TRAIN):
+        ours = {name for name, digest in code.digests(dvc.pipeline(root)).items() if digest != code.FOREIGN}
+        if would := [stage for stage in dvc.would_run(root, force) if stage in ours]:
+            extras.need(extras.TRAIN, f"stage {would[0]}")
 
 
 def reproduce(config: Config, console: Console, tracker: Tracker, run: str, force: bool, champion: Path | None) -> Ran:

@@ -16,6 +16,7 @@ from conftest import plantops, sh
 from containers import projects
 from containers.engine import docker, need_image
 from containers.projects import FirstRun, containers, ids, in_service, latest, name, reseed, whole
+from pages import README, block
 from plantops.config import load
 from runs.cheap import answering, edit, get, state, url
 from runs.test_faults import Asker
@@ -74,6 +75,18 @@ def test_what_the_guide_types_means_the_release_in_service(served: Path) -> None
     until(lambda: answering(served) == release, 30, "the release in service")
     assert whole(served) == release
     assert ids(served) == before
+
+
+def test_the_docker_commands_of_the_readme_as_they_stand_there(served: Path) -> None:
+    release, image = whole(served), f"{name(served)}:by-hand"
+    text = block(README, "docker compose").replace("plant-disease-mlops:latest", image)
+    try:
+        assert f"{name(served)}:{release}" in sh("bash", "-e", "-c", text, cwd=served).stdout
+        until(lambda: answering(served) == release, 30, "the release in service")
+        assert docker("image", "inspect", image, "--format", "{{.Config.User}}").strip() not in ("", "root", "0")
+    finally:
+        docker("image", "rm", "-f", image, check=False)
+    assert whole(served) == release
 
 
 def test_a_second_training_switches_and_rollback_needs_no_network(served: Path) -> None:

@@ -44,6 +44,15 @@ def edit(path: Path, old: str, new: str) -> None:
 
 def make(folder: Path) -> Path:
     """The project, three classes of twenty photos under DVC, committed; nothing run yet."""
+    empty(folder)
+    for name, colour in CLASSES.items():
+        leaves(folder / RAW / name, colour, 20)
+    commit(folder, "Add three classes")
+    return folder
+
+
+def empty(folder: Path) -> None:
+    """The project without photos, its settings not committed."""
     plantops("init", str(folder), cwd=folder.parent)
     shutil.copyfile(Path(__file__).with_name("cheap_stages.py"), folder / "cheap_stages.py")
     for stage in _STAGES:
@@ -64,10 +73,6 @@ def make(folder: Path) -> Path:
     edit(folder / "config.yaml", "watch_seconds: 5", "watch_seconds: 0.5")
     edit(folder / "config.yaml", "min_support: 10", "min_support: 5")
     edit(folder / "config.yaml", "min_compared: 30", "min_compared: 10")
-    for name, colour in CLASSES.items():
-        leaves(folder / RAW / name, colour, 20)
-    commit(folder, "Add three classes")
-    return folder
 
 
 def commit(folder: Path, message: str) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from api_client import free_port
-from conftest import plantops, sh
+from conftest import ROOT, plantops, sh
 from runs import cheap
 
 
@@ -32,3 +33,12 @@ def project(ready: Path, tmp_path: Path) -> Iterator[Path]:
     sh("git", "commit", "-qam", "Take other ports", cwd=folder)
     yield folder
     plantops("down", cwd=folder, check=False)
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built from the checkout, without a network."""
+    folder = tmp_path_factory.mktemp("wheel")
+    sh(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder, cwd=ROOT)
+    (made,) = folder.glob("*.whl")
+    return made

@@ -64,8 +64,8 @@ def test_a_new_project_is_well_and_nothing_is_left_behind(project: Path) -> None
     found = doctor(project)
     states = {what: [one["state"] for one in several] for what, several in found.items()}
     assert states == {
-        "python": ["ok"], "config": ["ok"], "git": ["ok"], "dvc": ["ok"], "remote": ["note"], "data": ["ok"],
-        "disk": ["ok"], "mlflow": ["ok"], "run": ["ok"], "model": ["note"], "api": ["ok"],
+        "python": ["ok"], "config": ["ok"], "parts": ["ok"], "git": ["ok"], "dvc": ["ok"], "remote": ["note"],
+        "data": ["ok"], "disk": ["ok"], "mlflow": ["ok"], "run": ["ok"], "model": ["note"], "api": ["ok"],
         "ports": ["ok"], "clock": ["ok"],
     }  # fmt: skip
     assert listing(project) == before

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 import sysconfig
 import zipfile
@@ -15,19 +13,11 @@ import pytest
 from conftest import ROOT, plantops, sh
 from plantops import __version__
 from runs.cheap import RAW, answering
+from runs.installed import run
 
 pytestmark = pytest.mark.ci
 # As a first run finds them, whatever has been run in the clone.
 OWN = {"dvc.lock", ".dvc/config", ".dvc/.gitignore"}
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from the checkout, without a network."""
-    folder = tmp_path_factory.mktemp("wheel")
-    sh(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder, cwd=ROOT)
-    (made,) = folder.glob("*.whl")
-    return made
 
 
 @pytest.fixture(scope="module")
@@ -41,16 +31,6 @@ def programs(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     # A path in a .pth file is searched, and the .pth files in there are not read: the editable plantops stays unseen.
     (Path(inside) / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
     return folder / "bin"
-
-
-def run(programs: Path, *argv: str | Path, cwd: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """A program of the venv, as after `source bin/activate`."""
-    env = {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
-    done = subprocess.run(
-        [str(one) for one in argv], cwd=cwd, env=env, capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.returncode == 0 or not check, f"{argv}\n{done.stdout}\n{done.stderr}"
-    return done
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:

@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from plantops import code, process
+from plantops import code, extras, process
 from plantops.config import ApiConfig, Config, DeployConfig, ServeConfig
 from plantops.deploy import daemon, ports, probe, unix
 from plantops.deploy.address import Address, reached
@@ -73,6 +73,7 @@ class Local:
                     "plantops down, then plantops up (the address cannot move without a pause)",
                 )
             return
+        extras.need(extras.SERVE, "the API without Docker")
         if obstacle := ports.obstacle(*wanted):
             raise SetupError(obstacle, "stop it, or set deploy.port in config.yaml")
 
