@@ -18,8 +18,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plantops import artifacts
+from plantops.artifacts import Learned
 from plantops.bundle import Bundle
 from plantops.errors import StepFailed
+from plantops.judgement.fair import unfair
 from plantops.ml import data, evaluate, export, start, train
 from plantops.ml.frameworks import torch
 from plantops.ml.model import Model, make, weights
@@ -77,9 +79,10 @@ def test_it_goes_on_from_the_champion_and_says_so_everywhere(
     assert f"went on from release {RELEASE}" in Path("reports/model_card.md").read_text().replace("\\", "")
     bundle = Bundle.load(Path("models/candidate"))
     assert bundle.manifest.model["started_from"] == RELEASE
-    learned = {row["md5"]: row["split"] for row in artifacts.rows(bundle.path / artifacts.LEARNED)}
+    learned = artifacts.read_learned(bundle.path / artifacts.LEARNED)
     assert learned == artifacts.learned(champion)
-    assert set(learned.values()) == {"train", "val"}
+    assert {one.split for one in learned.values()} == {"train", "val"}
+    assert {one.group for one in learned.values()} <= {row["group"] for row in artifacts.rows(artifacts.INDEX)}
 
 
 @pytest.mark.ci
@@ -224,13 +227,26 @@ def test_held_out_photos_that_the_champion_learned_from_are_not_judged_on(
 
 
 def test_what_a_release_went_on_from_is_remembered_over_generations(tmp_path: Path) -> None:
-    (tmp_path / artifacts.LEARNED).write_text("md5,split\nold,train\ngone,val\nboth,train\n")
+    (tmp_path / artifacts.LEARNED).write_text("md5,split\nold,train\ngone,val\nboth,train\n")  # by an earlier version
     index = "row,path,md5,class,group,split\n"
     rows = [("old", "test"), ("new", "train"), ("tuned", "val"), ("both", "val"), ("kept", "test")]
     (tmp_path / artifacts.SPLIT_FILE).write_text(index + "".join(f"0,{md5},{md5},A,{md5},{s}\n" for md5, s in rows))
     assert artifacts.learned(tmp_path) == {
-        "old": "train", "gone": "val", "both": "train", "new": "train", "tuned": "val",
+        "old": Learned("train"), "gone": Learned("val"), "both": Learned("train"), "new": Learned("train", "new"),
+        "tuned": Learned("val", "tuned"),
     }  # fmt: skip
+
+
+def test_a_photo_that_went_speaks_for_its_leaf_at_the_gate_and_for_a_network_that_goes_on(tmp_path: Path) -> None:
+    index = "row,path,md5,class,group,split\n"
+    (tmp_path / artifacts.SPLIT_FILE).write_text(index + '0,a.jpg,a,A,"leaf, G",train\n1,t.jpg,t,A,tested,test\n')
+    learned = artifacts.learned(tmp_path)  # a.jpg was removed since; b.jpg is of the same leaf
+    listed = (Photo(0, "b.jpg", "b", "A", "leaf, G", "test"), Photo(1, "c.jpg", "c", "A", "tested", "test"))
+    meta = Meta(("A",), 8, "crop", "bilinear", True, len(listed), False, "")
+    assert [one.md5 for one in start.unseen(Prepared(Path(), meta, listed), learned).photos] == ["c"]
+    assert unfair(learned, [{"md5": one.md5, "group": one.group} for one in listed]) == {"a", "b"}
+    start.write(start.Start(RELEASE, {}, ("A",), learned), tmp_path)
+    assert start.learned(tmp_path) == learned
 
 
 SIDES = st.sampled_from(("train", "val", "test"))
@@ -242,10 +258,10 @@ def test_no_photo_that_is_left_shares_a_group_with_what_was_learned(
 ) -> None:
     sides = {group: draw.draw(SIDES) for group in range(6)}
     listed = tuple(Photo(at, str(at), str(at), "A", str(group), sides[group]) for at, (group, _) in enumerate(drawn))
-    learned = {str(at): how for at, (_, how) in enumerate(drawn) if how}
+    learned = {str(at): Learned(how) for at, (_, how) in enumerate(drawn) if how}
     meta = Meta(("A",), 8, "crop", "bilinear", True, len(listed), False, "")
     left = start.unseen(Prepared(Path(), meta, listed), learned).photos
-    known = {how: {one.group for one in listed if learned.get(one.md5) == how} for how in ("train", "val")}
+    known = {how: {one.group for one in listed if learned.get(one.md5) == Learned(how)} for how in ("train", "val")}
     assert [one for one in listed if one.split == "train"] == [one for one in left if one.split == "train"]
     for one in listed:
         spoiled = one.group in known["train"] or (one.split == "test" and one.group in known["val"])

@@ -9,14 +9,15 @@ group, are not held out for a network that goes on from it: they are left out of
 
 from __future__ import annotations
 
+import csv
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from plantops import artifacts
-from plantops.artifacts import LEARNED
+from plantops.artifacts import LEARNED, Learned
 from plantops.bundle import CHECKPOINT, BadBundle, Bundle
 from plantops.errors import StepFailed
 from plantops.ml.files import CHECKPOINT_FOLDER, open_csv
@@ -34,12 +35,12 @@ _MOST_LOST = 0.25  # share of the test (or validation) photos; with more left ou
 
 @dataclass(frozen=True)
 class Start:
-    """A release to go on from: its weights by name, its classes, and what it learned from (md5: train or val)."""
+    """A release to go on from: its weights by name, its classes, and what it learned from, by md5."""
 
     release: str
     state: Mapping[str, torch.Tensor]
     classes: Sequence[str]
-    learned: Mapping[str, str]
+    learned: Mapping[str, Learned]
 
     def params(self, params: Params) -> Params:
         """``params`` as they are for a training that goes on: few epochs, at full size, at a gentle pace."""
@@ -88,16 +89,20 @@ def champion(params: Params, info: Info, prepared: Prepared) -> Start | None:
     return start
 
 
-def unseen(prepared: Prepared, learned: Mapping[str, str]) -> Prepared:
+def unseen(prepared: Prepared, learned: Mapping[str, Learned]) -> Prepared:
     """Without held-out photos that were learned from, or whose group was: tests also where it was only tuned on them.
 
-    ``learned``: md5: train or val.
+    ``learned``, by md5. A photo of it that is no more, or was saved anew, still speaks for its group.
     """
     if not learned:
         return prepared
-    told = {photo.group: set[str]() for photo in prepared.photos}
+    told = defaultdict[str, set[str]](set)
+    for one in learned.values():
+        told[one.group].add(one.split)
+    told.pop("", None)
     for photo in prepared.photos:
-        told[photo.group] |= {learned[photo.md5]} if photo.md5 in learned else set()
+        if photo.md5 in learned:
+            told[photo.group].add(learned[photo.md5].split)
     spoils = {"train": set[str](), "val": {"train"}, "test": {"train", "val"}}
     kept = tuple(photo for photo in prepared.photos if not told[photo.group] & spoils[photo.split])
     return replace(prepared, photos=kept)
@@ -111,14 +116,15 @@ def held_out(folder: Path = CHECKPOINT_FOLDER) -> Prepared:
 def write(start: Start, folder: Path = CHECKPOINT_FOLDER) -> None:
     """``learned.csv``: what the weights had learned from before this training."""
     with open_csv(folder / LEARNED, "w") as file:
-        file.write("md5,split\n")
-        file.writelines(f"{md5},{split}\n" for md5, split in sorted(start.learned.items()))
+        writer = csv.writer(file)
+        writer.writerow(("md5", "split", "group"))
+        writer.writerows((md5, one.split, one.group) for md5, one in sorted(start.learned.items()))
 
 
-def learned(folder: Path = CHECKPOINT_FOLDER) -> dict[str, str]:
-    """md5: train or val, for what the checkpoint's weights had learned from before; empty where from nothing."""
+def learned(folder: Path = CHECKPOINT_FOLDER) -> dict[str, Learned]:
+    """By md5, what the checkpoint's weights had learned from before; empty where from nothing."""
     file = folder / LEARNED
-    return {row["md5"]: row["split"] for row in artifacts.rows(file)} if file.is_file() else {}
+    return artifacts.read_learned(file) if file.is_file() else {}
 
 
 class _DoesNotFit(Exception):
