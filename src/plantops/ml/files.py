@@ -16,6 +16,7 @@ CHECKPOINT_FOLDER = Path("models/checkpoint")
 CHECKPOINT, CHECKPOINT_INFO = "model.ckpt", "model.json"
 EVALUATED = Path("models/evaluation")
 PREDICTIONS, PROBED, REFERENCE = (EVALUATED / f for f in ("predictions.parquet", "probed.parquet", "reference.npz"))
+EIGHT_BITS, EIGHT_BITS_DECISION = (EVALUATED / f for f in ("eight_bits.onnx", "eight_bits.json"))
 FIELD = Path("data/field")
 REPORT, CARD = Path("reports/evaluation.html"), Path("reports/model_card.md")
 CANDIDATE = Path("models/candidate")

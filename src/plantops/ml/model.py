@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import json
 import warnings
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,19 @@ class Seen:
     activation: NDArray[np.float32] | None
 
 
+def gathered(batches: Iterable[Mapping[str, NDArray[np.float32]]]) -> Seen:
+    """The outputs of :mod:`plantops.ml.graph`, batch by batch, as one; of the maps only that of the class answered."""
+    found = defaultdict[str, list[NDArray[np.float32]]](list)
+    for outputs in batches:
+        for name, values in outputs.items():
+            answer = outputs[LOGITS].argmax(1)
+            found[name].append(values[np.arange(len(values)), answer] if name == MAPS else values)
+    whole = {name: np.concatenate(parts) for name, parts in found.items()}
+    maps = whole.get(MAPS)
+    fine = maps is not None and min(maps.shape[1:]) >= _COARSEST
+    return Seen(whole[LOGITS], whole.get(EMBEDDING), maps if fine else None)
+
+
 @dataclass(frozen=True)
 class Model:
     """A trained network with its description; answers photos as serving does."""
@@ -145,17 +159,8 @@ class Model:
     def see(self, pixels: NDArray[np.uint8]) -> Seen:
         """All that the network says of uint8 (n, size, size, 3); n is 1 or more."""
         graph = Graph(self.network, self.info.preprocessing.size)
-        found: dict[str, list[NDArray[np.float32]]] = {name: [] for name in graph.outputs}
-        for batch in self._batches(pixels):
-            outputs = dict(zip(graph.outputs, graph(batch), strict=True))
-            if MAPS in outputs:
-                outputs[MAPS] = outputs[MAPS][torch.arange(len(batch)), outputs[LOGITS].argmax(1)]
-            for name, values in outputs.items():
-                found[name].append(values.numpy())
-        whole = {name: np.concatenate(parts) for name, parts in found.items()}
-        maps = whole.get(MAPS)
-        fine = maps is not None and min(maps.shape[1:]) >= _COARSEST
-        return Seen(whole[LOGITS], whole.get(EMBEDDING), maps if fine else None)
+        outputs = (zip(graph.outputs, graph(batch), strict=True) for batch in self._batches(pixels))
+        return gathered({name: values.numpy() for name, values in one} for one in outputs)
 
     def _batches(self, pixels: NDArray[np.uint8]) -> Iterator[torch.Tensor]:
         lookup = table(self.info.preprocessing)

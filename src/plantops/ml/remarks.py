@@ -15,7 +15,7 @@ _FALL = 0.05  # of accuracy, worth a word
 def of(metrics: Mapping[str, Any]) -> list[str]:
     """The remarks on ``metrics`` as in metrics/evaluation.json, the weightiest first."""
     rules = (
-        _drawn, _field, _repeats, _went_on, _background, _attention, _changed, _confidence, _strange, _few,
+        _drawn, _eight_bits, _field, _repeats, _went_on, _background, _attention, _changed, _confidence, _strange, _few,
     )  # fmt: skip
     return [sentence for rule in rules for sentence in rule(metrics)]
 
@@ -28,6 +28,12 @@ def share(value: float) -> str:
 def _drawn(metrics: Mapping[str, Any]) -> Iterator[str]:
     if metrics["sample_data"]:
         yield "These are drawn sample leaves, no photos: the numbers say nothing about plants."
+
+
+def _eight_bits(metrics: Mapping[str, Any]) -> Iterator[str]:
+    if metrics.get("eight_bits"):
+        more = "; the other seeds were asked as checkpoints" if metrics.get("repeats") else ""
+        yield f"All numbers are those of the graph in eight bits that serves, not of the checkpoint{more}."
 
 
 def _field(metrics: Mapping[str, Any]) -> Iterator[str]:
