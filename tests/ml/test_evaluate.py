@@ -18,7 +18,7 @@ from sklearn import metrics as oracle
 
 from plantops import artifacts
 from plantops.bundle import Bundle
-from plantops.ml import evaluate
+from plantops.ml import card, evaluate, measure, remarks, report
 from plantops.ml.examine import STRANGE
 from plantops.ml.prepared import Prepared
 
@@ -222,10 +222,35 @@ def test_the_page_is_whole_small_and_needs_nothing_from_elsewhere(twisted: Path)
 
 
 def test_the_card_says_the_same_numbers(twisted: Path) -> None:
-    card, told = (twisted / "reports/model_card.md").read_text(), said(twisted)
+    text, told = (twisted / "reports/model_card.md").read_text(), said(twisted)
     for key in ("accuracy", "macro_f1", "ece", "background_accuracy", "field_accuracy"):
-        assert f"| {told[key]:.3f} |" in card, key
-    assert "<script" not in card
-    table = card[card.index("## Classes") :].splitlines()[4:]
+        assert f"| {told[key]:.3f} |" in text, key
+    assert "<script" not in text
+    table = text[text.index("## Classes") :].splitlines()[4:]
     assert len(table) == len(told["per_class"])
-    assert all(len(re.findall(r"(?<!\\)\|", line)) == 7 for line in table)
+    assert all(len(re.findall(r"(?<!\\)\|", line)) == 8 for line in table)
+    for line, one in zip(table, told["per_class"].values(), strict=True):
+        cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        assert cells[5] == ("–" if one["precision"] is None else
+                            f"{one['precision_low']:.3f} – {one['precision_high']:.3f}")  # fmt: skip
+
+
+def test_background_and_look_are_told_beside_every_accuracy_also_where_they_are_harmless(trained: Path) -> None:
+    told, text = said(trained), (trained / "reports/model_card.md").read_text()
+    harmless = {**told, "background_tells": False, "on_leaf": 0.7, "leaf_area": 0.4}
+    assert f"by eight background pixels alone {told['background_accuracy']:.3f}, by guessing" in remarks.audit(harmless)
+    assert "lies on the leaf, which covers" in remarks.audit(harmless)
+    assert remarks.audit({**told, "on_leaf": None}).endswith("where the model looks cannot be told")
+    tiles = [(one["what"], one["kind"]) for one in report.tiles(harmless)]
+    assert ("right from the background alone", "") in tiles
+    assert ("of its look is at the leaf", "") in tiles
+    assert ("of its look is at the leaf", "warn") in [
+        (one["what"], one["kind"]) for one in report.tiles({**harmless, "on_leaf": 0.41})
+    ]
+    assert text.index("accuracy on ") < text.index("background pixels alone") < text.index("macro-F1")
+
+
+def test_a_class_that_was_never_answered_has_no_precision_and_no_interval_of_it() -> None:
+    one = measure.per_class(np.array([[3, 0], [2, 0]]), ["A", "B"])["B"]
+    assert (one["precision"], card._interval(one, "precision")) == (None, "–")
+    assert card._interval(one, "recall").startswith("0.000 – ")

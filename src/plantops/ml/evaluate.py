@@ -77,6 +77,7 @@ def main() -> None:
     )
     card.write(files.CARD, metrics, model.info, prepared)
     print(f"{metrics['photos']:,} test photos: accuracy {metrics['accuracy']:.3f}, macro-F1 {metrics['macro_f1']:.3f}")
+    print(remarks.audit(metrics))
     for sentence in metrics["remarks"]:
         print(sentence)
 

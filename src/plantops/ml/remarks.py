@@ -25,6 +25,18 @@ def share(value: float) -> str:
     return f"{100 * value:.1f} %"
 
 
+def audit(metrics: Mapping[str, Any]) -> str:
+    """What belongs beside every accuracy, also where it is harmless: background alone, and where the model looks."""
+    said = (
+        f"by eight background pixels alone {metrics['background_accuracy']:.3f}, by guessing "
+        f"{metrics['background_guess']:.3f}"
+    )
+    if metrics.get("on_leaf") is None:
+        return f"{said}; where the model looks cannot be told"
+    on, area = share(metrics["on_leaf"]), share(metrics["leaf_area"])
+    return f"{said}; {on} of what speaks for its answers lies on the leaf, which covers {area} of the photo"
+
+
 def _drawn(metrics: Mapping[str, Any]) -> Iterator[str]:
     if metrics["sample_data"]:
         yield "These are drawn sample leaves, no photos: the numbers say nothing about plants."
@@ -88,11 +100,16 @@ def _background(metrics: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _attention(metrics: Mapping[str, Any]) -> Iterator[str]:
-    if metrics.get("on_leaf") is not None and metrics["on_leaf"] < metrics["leaf_area"] + 0.02:
+    if metrics.get("on_leaf") is not None and looks_past(metrics):
         yield (
             f"{share(metrics['on_leaf'])} of what speaks for the answer lies on the leaf, which covers "
             f"{share(metrics['leaf_area'])} of the photo: the model looks at the leaf no more than at the rest."
         )
+
+
+def looks_past(metrics: Mapping[str, Any]) -> bool:
+    """Whether the model looks at the leaf no more than it would by looking anywhere."""
+    return bool(metrics["on_leaf"] < metrics["leaf_area"] + 0.02)
 
 
 def _changed(metrics: Mapping[str, Any]) -> Iterator[str]:

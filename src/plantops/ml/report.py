@@ -9,7 +9,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from plantops.ml import calibration, changed, charts, gallery, page, scores, strange
+from plantops.ml import calibration, changed, charts, gallery, page, remarks, scores, strange
 from plantops.ml.examine import AS_IT_IS, Asked
 from plantops.ml.files import fresh_file
 from plantops.ml.model import Info
@@ -44,6 +44,7 @@ def tiles(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
     if field.get("photos"):
         found.append(_tile("right in the field", field, "first"))
     found.append(_tile("right on test photos", metrics, "" if found else "first"))
+    found += _audit(metrics)
     found.append(_card("every class counting alike", share(metrics["balanced_accuracy"]),
                        f"balanced accuracy; macro-F1 {metrics['macro_f1']:.3f}"))  # fmt: skip
     if told := metrics.get("repeats"):
@@ -57,9 +58,18 @@ def tiles(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
     if metrics.get("unsure") and metrics.get("accuracy_when_sure") is not None:
         found.append(_card("right when it is sure", share(metrics["accuracy_when_sure"]),
                            f"it is sure of {share(metrics['coverage'])} of the photos"))  # fmt: skip
+    return found
+
+
+def _audit(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
+    """What belongs beside every accuracy: what the background alone gives, and how much of the look is at the leaf."""
     tells = "warn" if metrics["background_tells"] else ""
-    found.append(_card("right from the background alone", share(metrics["background_accuracy"]),
-                       f"eight pixels at the edge; guessing {share(metrics['background_guess'])}", tells))  # fmt: skip
+    found = [_card("right from the background alone", share(metrics["background_accuracy"]),
+                   f"eight pixels at the edge; guessing {share(metrics['background_guess'])}", tells)]  # fmt: skip
+    if metrics.get("on_leaf") is not None:
+        past = "warn" if remarks.looks_past(metrics) else ""
+        found.append(_card("of its look is at the leaf", share(metrics["on_leaf"]),
+                           f"which covers {share(metrics['leaf_area'])} of the photo", past))  # fmt: skip
     return found
 
 
@@ -105,6 +115,7 @@ def _template() -> jinja2.Template:
     made.globals |= {
         "plain": plain, "spoken": spoken, "whisker": charts.whisker,
         "percent": lambda value: "–" if value is None else share(value).replace(" ", "\u00a0"),
+        "reach": lambda low, high: "–" if low is None else f"{100 * low:.0f} – {100 * high:.0f}\u00a0%",
         "number": lambda value: "–" if value is None else f"{value:.3f}",
     }  # fmt: skip
     return made.from_string(page.TEMPLATE)
