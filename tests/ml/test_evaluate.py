@@ -169,7 +169,10 @@ def test_field_photos_are_judged_first_and_never_learned(twisted: Path) -> None:
     told = said(twisted)
     field = Answers(twisted / "models/evaluation/predictions.parquet", "field")
     assert told["field"]["photos"] == len(field.rows) == 6
-    assert told["field"]["left_out"] == 3
+    assert told["field"]["left_out"] == 2
+    (copy,) = told["field"]["copies"]
+    assert copy["path"].endswith("known.jpg")
+    assert any("1 field photos are, or show the same as, photos of the data set" in one for one in told["remarks"])
     assert told["field_accuracy"] == pytest.approx(field.right.mean(), abs=1e-6)
     page = (twisted / "reports/evaluation.html").read_text()
     assert page.index("right in the field") < page.index("right on test photos")

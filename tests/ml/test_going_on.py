@@ -220,8 +220,9 @@ def test_held_out_photos_that_the_champion_learned_from_are_not_judged_on(
     evaluation = said("evaluation")
     assert (evaluation["photos"], evaluation["left_out"]) == (len(answered), len(gone))
     assert any(f"{len(gone)} photos held out now were not asked about" in one for one in evaluation["remarks"])
-    assert evaluation["field"] == {"photos": 0, "left_out": 1}
-    assert any("or in the training data, too" in one for one in evaluation["remarks"])
+    assert evaluation["field"]["photos"] == evaluation["field"]["left_out"] == 0
+    assert evaluation["field"]["copies"] == [{"path": f"{photos.CLASSES[0]}/once_learned.jpg", "of": ""}]
+    assert any("(learned from once)" in one for one in evaluation["remarks"])
     counted = Bundle.load(Path("models/candidate")).manifest.data["per_class"]
     assert sum(one["test"] for one in counted.values()) == len(answered)
 

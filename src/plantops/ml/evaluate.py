@@ -67,8 +67,8 @@ def main() -> None:
         )
     fresh_folder(files.EVALUATED)
     asker = examine.examiner(prepared, served.choose(params, prepared, model))
-    seen = {photo.md5 for photo in Prepared.load().photos} | start.learned().keys()
-    outside = field.read(model.info.preprocessing, model.info.classes, seen)
+    known = field.Known(Prepared.load(), start.learned().keys())
+    outside = field.read(model.info.preprocessing, model.info.classes, known)
     answered = _ask(asker, prepared, outside, params)
     metrics = _metrics(asker, params, prepared, answered, outside)
     _write(asker, answered, metrics)
@@ -159,14 +159,17 @@ def _shortcuts(prepared: Prepared, test: Asked) -> dict[str, Any]:
 
 
 def _field(asked: Asked | None, outside: Field, classes: Sequence[str], unsure: float | None) -> dict[str, Any]:
-    told: dict[str, Any] = {"photos": 0, "left_out": len(outside.set_aside)}
+    copies = [{"path": path, "of": of} for path, of in sorted(outside.copies.items())]
+    told: dict[str, Any] = {"photos": 0, "left_out": len(outside.set_aside), "copies": copies}
     if asked is None:
         return told
     matrix = scores.confusion(asked.actual, asked.predicted, len(classes))
     named = {name: one for name, one in measure.per_class(matrix, classes).items() if one["support"]}
     quality = measure.quality(asked.probabilities, asked.actual, classes)
     sure = measure.abstention(asked.confidence, asked.right, unsure)
-    return {**told, **quality, **sure, "confusions": measure.confusions(matrix, classes), "per_class": named}
+    health = measure.health(matrix, classes)
+    views = {"health": health} if health else {}
+    return {**told, **quality, **sure, **views, "confusions": measure.confusions(matrix, classes), "per_class": named}
 
 
 def _strange(test: Asked, made: Asked, unlike: float | None) -> dict[str, Any]:

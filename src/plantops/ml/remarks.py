@@ -8,6 +8,7 @@ from typing import Any
 from plantops.ml.changed import TITLES
 from plantops.ml.stage import plain
 
+_NAMED = 5  # copies
 FEW = 10  # photos of a class under which its scores say little
 _FALL = 0.05  # of accuracy, worth a word
 
@@ -58,8 +59,14 @@ def _field(metrics: Mapping[str, Any]) -> Iterator[str]:
         return
     if field["left_out"]:
         yield (
-            f"{field['left_out']:,} files in data/field were left out: no photos, of classes unknown to the model, or "
-            "in the training data, too."
+            f"{field['left_out']:,} files in data/field were left out: no photos, or of classes unknown to the model."
+        )
+    if copies := field.get("copies"):
+        named = [f"{plain(one['path'])} ({plain(one['of']) or 'learned from once'})" for one in copies[:_NAMED]]
+        more = f" and {len(copies) - _NAMED:,} more" if len(copies) > _NAMED else ""
+        yield (
+            f"{len(copies):,} field photos are, or show the same as, photos of the data set, and were not counted: "
+            f"{', '.join(named)}{more}."
         )
     if field.get("accuracy") is not None and field["accuracy"] < metrics["accuracy"] - _FALL:
         yield (
