@@ -71,6 +71,7 @@ def twisted(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         path = field / photos.CLASSES[number % 2 + 1] / f"{number}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(photos.jpeg(photos.leaf(9000 + number, number % 2 + 1)))
+    (path.parent / "mistake.jpg").write_bytes(photos.jpeg(photos.leaf(9100, 1)))  # rings among checks
     (field / "Unheard of").mkdir()
     shutil.copy(path, field / "Unheard of" / "a.jpg")
     (path.parent / "broken.jpg").write_bytes(b"no photo")
@@ -168,7 +169,7 @@ def test_the_same_inputs_give_the_same_bytes(twisted: Path) -> None:
 def test_field_photos_are_judged_first_and_never_learned(twisted: Path) -> None:
     told = said(twisted)
     field = Answers(twisted / "models/evaluation/predictions.parquet", "field")
-    assert told["field"]["photos"] == len(field.rows) == 6
+    assert told["field"]["photos"] == len(field.rows) == 7
     assert told["field"]["left_out"] == 2
     (copy,) = told["field"]["copies"]
     assert copy["path"].endswith("known.jpg")
@@ -222,6 +223,16 @@ def test_the_page_is_whole_small_and_needs_nothing_from_elsewhere(twisted: Path)
                   "What it got wrong", "right from the background alone", *told["remarks"]):  # fmt: skip
         assert words in page.text, words
     assert sum(tag == "figure" for tag, _ in page.tags) <= 30
+    for of, where in ((told["field"], ", in the field"), (told, ", on test photos")):
+        assert f"Class by class{where}" in page.text
+        assert f"Can its confidence be trusted{where}?" in page.text
+        assert (f"What it takes for what{where}" in page.text) == bool(of["confusions"])
+    sides = [given for tag, given in page.tags if tag == "svg"]
+    assert sum(given.get("class") == "matrix" for given in sides) == 2
+    assert told["field"]["confusions"], "no mistake, though one was planted"
+    thumbs = [given for tag, given in page.tags if tag == "img" and "title" in given]
+    pairs = [one for of in (told["field"], told) for one in of["confusions"]]
+    assert len(thumbs) == sum(min(4, one["count"]) for one in pairs)
 
 
 def test_the_card_says_the_same_numbers(twisted: Path) -> None:

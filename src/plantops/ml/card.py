@@ -56,9 +56,10 @@ def _lines(metrics: Mapping[str, Any], info: Info, prepared: Prepared) -> Iterat
 
 
 def _scores(metrics: Mapping[str, Any]) -> Iterator[str]:
-    field, health = metrics.get("field") or {}, metrics.get("health")
+    field = metrics.get("field") or {}
     if field.get("photos"):
         yield _row(f"accuracy on {field['photos']:,} field photos", field, "accuracy")
+        yield from _health(field, " in the field")
     yield _row(f"accuracy on {metrics['photos']:,} test photos", metrics, "accuracy")
     guess = share(metrics["background_guess"])
     yield f"| from eight background pixels alone (guessing: {guess}) | {metrics['background_accuracy']:.3f} | |"
@@ -71,12 +72,16 @@ def _scores(metrics: Mapping[str, Any]) -> Iterator[str]:
         for key, title in (("accuracy", "accuracy"), ("macro_f1", "macro-F1")):
             around = f"{told[key]['mean']:.3f} ± {told[key]['std']:.3f}"
             yield f"| {title} over {len(told['seeds'])} seeds, ± one standard deviation | {around} | |"
-    if health:
-        yield _row(f"diseased leaves found, of {health['diseased']:,}", health, "diseased_found")
-        yield _row(f"healthy leaves let be, of {health['healthy']:,}", health, "healthy_spared")
+    yield from _health(metrics)
     if metrics.get("unsure") and metrics.get("accuracy_when_sure") is not None:
         sure = f"accuracy when sure (confidence ≥ {metrics['unsure']:.2f}; {share(metrics['coverage'])} of photos)"
         yield f"| {sure} | {metrics['accuracy_when_sure']:.3f} | |"
+
+
+def _health(of: Mapping[str, Any], where: str = "") -> Iterator[str]:
+    if health := of.get("health"):
+        yield _row(f"diseased leaves found{where}, of {health['diseased']:,}", health, "diseased_found")
+        yield _row(f"healthy leaves let be{where}, of {health['healthy']:,}", health, "healthy_spared")
 
 
 def _row(title: str, values: Mapping[str, Any], key: str) -> str:
