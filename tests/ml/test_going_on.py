@@ -159,7 +159,7 @@ def test_a_champion_that_is_not_whole_or_not_there_is_said(
     assert "started_from" not in said("train")
 
 
-@pytest.mark.parametrize("damage", ["empty", "half", "text", "no weights", "another layer"])
+@pytest.mark.parametrize("damage", ["empty", "half", "text", "a list", "a tensor", "no weights", "another layer"])
 def test_a_champion_whose_weights_are_damaged_or_do_not_fit_is_said(
     champion: Path, capsys: pytest.CaptureFixture[str], damage: str
 ) -> None:
@@ -169,8 +169,8 @@ def test_a_champion_whose_weights_are_damaged_or_do_not_fit_is_said(
     damaged = {"empty": b"", "half": whole[: len(whole) // 2], "text": b"weights"}
     if damage in damaged:
         file.write_bytes(damaged[damage])
-    elif damage == "no weights":
-        torch.save({"epoch": 1}, file)
+    elif damage in (held := {"no weights": {"epoch": 1}, "a list": [1, 2], "a tensor": torch.zeros(3)}):
+        torch.save(held[damage], file)
     else:
         torch.save(
             {"state_dict": {f"network.{key}".replace("conv1", "first"): one for key, one in state.items()}}, file

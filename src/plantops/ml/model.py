@@ -24,6 +24,7 @@ from plantops.photo import normalise, table
 from plantops.preprocess import Preprocessing
 
 _BATCH = 64
+_TRAIN = "dvc repro --force train"
 _COARSEST = 3  # rows and columns of a map that can point at anything
 
 
@@ -56,14 +57,12 @@ def weights(checkpoint: Path) -> dict[str, torch.Tensor]:
     Raises FileNotFoundError, and StepFailed when it is damaged.
     """
     try:
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
-    except (
-        RuntimeError,
-        torch.serialization.pickle.UnpicklingError,
-        EOFError,
-        KeyError,
-    ) as error:  # torch raises each, by the damage
-        raise StepFailed(f"{checkpoint} is damaged ({type(error).__name__})", "dvc repro --force train") from None
+        held = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    except (RuntimeError, torch.serialization.pickle.UnpicklingError, EOFError) as error:  # each, by the damage
+        raise StepFailed(f"{checkpoint} is damaged ({type(error).__name__})", _TRAIN) from None
+    state = held.get("state_dict") if isinstance(held, Mapping) else None
+    if not isinstance(state, Mapping) or not all(isinstance(key, str) for key in state):
+        raise StepFailed(f"{checkpoint} is damaged (it holds no weights by name)", _TRAIN)
     return {key.removeprefix("network."): value for key, value in state.items()}
 
 
@@ -148,7 +147,11 @@ class Model:
         except FileNotFoundError as error:
             raise StepFailed(f"{error.filename} is missing", "dvc repro train") from None
         network = make(info.backbone, len(info.classes), info.preprocessing.size)
-        network.load_state_dict(state)
+        try:
+            network.load_state_dict(state)
+        except (RuntimeError, TypeError, AttributeError) as error:  # other names or shapes; no tensors
+            said = str(error).strip().partition("\n")[0]
+            raise StepFailed(f"{folder / checkpoint} does not fit {info.backbone}: {said}", _TRAIN) from None
         return cls(info, network.eval())
 
     def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
