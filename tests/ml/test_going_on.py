@@ -42,7 +42,8 @@ def champion(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     release = tmp_path / "releases" / RELEASE
     shutil.copytree(trained / "models/candidate", release)
     shutil.copyfile(trained / artifacts.INDEX, release / artifacts.SPLIT_FILE)
-    (release / artifacts.RELEASE_FILE).write_text(json.dumps({"release": RELEASE}))
+    facts = {"release": RELEASE, "training": {"seconds": 41.0, "started_from": "x", "anew_seconds": 611.0}}
+    (release / artifacts.RELEASE_FILE).write_text(json.dumps(facts))
     monkeypatch.setenv(CHAMPION_VARIABLE, str(release))
     return release
 
@@ -71,7 +72,8 @@ def test_it_goes_on_from_the_champion_and_says_so_everywhere(
 ) -> None:
     for stage in (data, train, evaluate, export):
         stage.main()
-    assert f"training goes on from release {RELEASE}, for 1 epochs" in capsys.readouterr().out
+    said_first = f"training goes on from release {RELEASE}, for 1 epochs in place of 10 (the last training from nothing"
+    assert f"{said_first} took 611 s)" in capsys.readouterr().out
     told = said("train")
     assert (told["epochs"], told["started_from"]) == (1, RELEASE)
     evaluation = said("evaluation")
@@ -180,6 +182,24 @@ def test_a_champion_whose_weights_are_damaged_or_do_not_fit_is_said(
     out = capsys.readouterr().out
     assert "training starts from nothing, because" in out
     assert ("do not fit the resnet10t of now" if damage == "another layer" else "model.ckpt is damaged") in out
+
+
+@pytest.mark.parametrize("share", [0.4, 0.6])
+def test_with_more_than_half_of_the_training_photos_new_to_it_no_champion_is_gone_on_from(
+    champion: Path, capsys: pytest.CaptureFixture[str], share: float
+) -> None:
+    data.main()
+    prepared = Prepared.load()
+    train_photos = prepared.of("train")
+    new = {photo.md5 for photo in train_photos[: round(share * len(train_photos))]}
+    file = champion / artifacts.SPLIT_FILE
+    lines = [line for line in file.read_text().splitlines() if not any(md5 in line for md5 in new)]
+    file.write_text("\n".join(lines) + "\n")
+    begun = start.champion(load(), train._info(load(), prepared), prepared)
+    out = capsys.readouterr().out
+    assert (begun is None) == (share > 0.5)
+    said = f"{len(new)} of the {len(train_photos)} training photos of now are new to release {RELEASE}, more than half"
+    assert (said in out) == (share > 0.5)
 
 
 @pytest.mark.ci

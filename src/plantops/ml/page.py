@@ -40,7 +40,7 @@ td.n,th.n { text-align:right; white-space:nowrap } tr { break-inside:avoid } tab
 svg text { fill:var(--soft); font-size:11px } .tick,.axis,.column,.count { text-anchor:middle } .tick.left,.name { text-anchor:end }
 .matrix .name { fill:var(--ink); font-size:12px } .matrix .number { fill:var(--soft); font-size:10px } .matrix .count { font-size:9px; fill:var(--ink) }
 .matrix .count.on { fill:var(--card) } .matrix .right { fill:var(--good) } .matrix .wrong { fill:var(--bad) } .frame { fill:none; stroke:var(--edge) }
-.thumbs img { width:44px; height:44px; border-radius:5px; margin:2px 4px 2px 0; vertical-align:middle }
+.thumbs { white-space:nowrap } .thumbs img { width:44px; height:44px; border-radius:5px; margin:2px 4px 2px 0; vertical-align:middle }
 .bar { display:block; height:9px; border-radius:5px; background:var(--good); min-width:2px } .barcell { width:45% }
 footer { margin-top:40px; border-top:1px solid var(--edge); padding-top:10px }
 @media (max-width:640px) { .hide { display:none } main { padding:20px 14px 40px } .gallery { grid-template-columns:1fr 1fr; gap:10px }

@@ -8,7 +8,7 @@ from typing import Any
 from plantops.ml.changed import TITLES
 from plantops.ml.stage import plain
 
-_NAMED = 5  # copies
+_NAMED = 3  # copies
 FEW = 10  # photos of a class under which its scores say little
 _FALL = 0.05  # of accuracy, worth a word
 

@@ -30,6 +30,7 @@ from plantops.process import CHAMPION_VARIABLE
 
 PRODUCTION = Path("models/production")  # where a bare `dvc repro` looks: a copy of the release in service
 _GENTLE = 0.25  # of train.lr: a network that knows the leaves would be shaken out of what it knows by all of it
+_MOST_NEW = 0.5  # share of the training photos; with more of them new, a few gentle epochs would be too few
 _MOST_LOST = 0.25  # share of the test (or validation) photos; with more left out, a score would say too little
 
 
@@ -41,6 +42,12 @@ class Start:
     state: Mapping[str, torch.Tensor]
     classes: Sequence[str]
     learned: Mapping[str, Learned]
+    anew: float | None = None  # seconds that the last training from nothing took, where that is on record
+
+    @property
+    def took(self) -> str:
+        """What is on record of a training from nothing, to be said behind others' words."""
+        return "" if self.anew is None else f" (the last training from nothing took {self.anew:,.0f} s)"
 
     def params(self, params: Params) -> Params:
         """``params`` as they are for a training that goes on: few epochs, at full size, at a gentle pace."""
@@ -83,6 +90,7 @@ def champion(params: Params, info: Info, prepared: Prepared) -> Start | None:
     fresh = [name for name in info.classes if name not in start.classes]
     print(
         f"training goes on from release {start.release}, for {params.train.finetune_epochs} epochs"
+        f" in place of {params.train.epochs}{start.took}"
         + (f"; new to it: {', '.join(fresh)}" if fresh else "")
         + (f"; {left_out:,} held-out photos are left out: it had learned from them or their like" if left_out else "")
     )
@@ -142,12 +150,20 @@ def _read(folder: Path | None, info: Info, prepared: Prepared) -> Start:
             weights(folder / CHECKPOINT),
             bundle.manifest.classes,
             artifacts.learned(folder),
+            _anew(folder),
         )
     except (BadBundle, StepFailed, OSError) as error:
         raise _DoesNotFit(f"the release in service is not whole: {error}") from None
+    _few_new(prepared, start)
     _enough(prepared, start)
     _try(start, info)
     return start
+
+
+def _anew(release: Path) -> float | None:
+    training = artifacts.values(release / artifacts.RELEASE_FILE).get("training") or {}
+    seconds = training.get("anew_seconds")
+    return float(seconds) if seconds is not None else None
 
 
 def _try(start: Start, info: Info) -> None:
@@ -177,6 +193,17 @@ def _fits(bundle: Bundle, info: Info) -> None:
 def _differing(then: Preprocessing, now: Preprocessing) -> str:
     old, new = then.to_dict(), now.to_dict()
     return ", ".join(f"{key} {old[key]}, now {new[key]}" for key in new if old.get(key) != new[key])
+
+
+def _few_new(prepared: Prepared, start: Start) -> None:
+    """Going on is for collections to which a few photos came."""
+    train = prepared.of("train")
+    new = sum(photo.md5 not in start.learned for photo in train)
+    if new > _MOST_NEW * len(train):
+        raise _DoesNotFit(
+            f"{new:,} of the {len(train):,} training photos of now are new to release {start.release}, more than half: "
+            f"{len(train) - new:,} are those that it learned from"
+        )
 
 
 def _enough(prepared: Prepared, start: Start) -> None:
