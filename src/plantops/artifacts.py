@@ -15,6 +15,7 @@ READ = Path("data/read.csv")
 INDEX = Path("data/prepared/index.csv")
 DATA = Path("metrics/data.json")
 EPOCHS = Path("plots/epochs.csv")
+COURSE = Path("models/checkpoint/course.csv")
 EVALUATION = Path("metrics/evaluation.json")
 PREDICTIONS = Path("models/evaluation/predictions.parquet")
 REPORTS = Path("reports")
@@ -69,6 +70,16 @@ def read_learned(file: Path) -> dict[str, Learned]:
 
 def _learned(row: Mapping[str, str]) -> Learned:
     return Learned(row["split"], row.get("group") or "")
+
+
+def course(path: Path) -> dict[str, tuple[str, str, float, float]]:
+    """By md5 of the photos that the last training learned: class, what it took them for all along, the shares of both.
+
+    The share (0 to 1) is first that of what it was taken for, then its class's. Empty where there is no such file.
+    """
+    if not path.is_file():
+        return {}
+    return {row["md5"]: (row["class"], row["taken_for"], float(row["share"]), float(row["own"])) for row in rows(path)}
 
 
 def predictions(path: Path, split: str = "test") -> list[dict[str, Any]]:

@@ -70,10 +70,11 @@ def test_training_batches_are_shuffled_and_whole(count: int, batches: int) -> No
     labels = np.arange(count)
     given = list(loader(Photos(IMAGES, ROWS[:count], labels, np.random.default_rng(1)), 2, seed=3))
     assert len(given) == batches
-    assert all(len(pixels) == len(numbers) for pixels, numbers in given)
+    assert all(len(pixels) == len(numbers) for pixels, numbers, _ in given)
 
 
 def test_validation_batches_are_all_photos_in_order() -> None:
     given = list(loader(Photos(IMAGES, ROWS, np.arange(6)), 4))
-    assert torch.cat([numbers for _, numbers in given]).tolist() == [0, 1, 2, 3, 4, 5]
-    assert np.array_equal(torch.cat([pixels for pixels, _ in given]).numpy(), IMAGES[ROWS])
+    assert torch.cat([numbers for _, numbers, _ in given]).tolist() == [0, 1, 2, 3, 4, 5]
+    assert np.array_equal(torch.cat([pixels for pixels, _, _ in given]).numpy(), IMAGES[ROWS])
+    assert torch.cat([rows for _, _, rows in given]).tolist() == ROWS.tolist()

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 SHIFT = 0.1  # of the side
 
-Batch = tuple[torch.Tensor, torch.Tensor]
+Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # pixels, class numbers, rows
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,10 @@ class Photos(Dataset[Batch]):  # type: ignore[misc]
         return len(self.rows)
 
     def __getitems__(self, chosen: Sequence[int]) -> Batch:
-        """A batch: uint8 (n, size, size, 3) and class numbers (n,)."""
+        """A batch: uint8 (n, size, size, 3), class numbers (n,) and rows (n,)."""
         rows = self.rows[chosen]
         pixels = self.images[rows] if self.vary is None else moved(self.images, rows, self.vary)
-        return torch.from_numpy(pixels), torch.from_numpy(self.labels[chosen])
+        return torch.from_numpy(pixels), torch.from_numpy(self.labels[chosen]), torch.from_numpy(rows)
 
 
 def loader(photos: Photos, batch_size: int, seed: int | None = None) -> DataLoader[Batch]:
