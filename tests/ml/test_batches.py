@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
-from plantops.ml.batches import Light, Photos, loader, model_input, moved
+from plantops.ml.batches import Light, Photos, loader, model_input, moved, softened
 from plantops.ml.frameworks import torch
 from plantops.photo import normalise, table
 from plantops.preprocess import Preprocessing
@@ -63,6 +64,23 @@ def test_light_changes_brightness_contrast_and_colour_of_each_photo_by_itself() 
     change = (lit - pixels.float() / 255).abs()
     assert 0.02 < change.mean() < 0.2
     assert change.max() < 0.6
+
+
+def test_half_of_the_photos_are_blurred_by_up_to_a_pixel() -> None:
+    images = model_input(torch.from_numpy(IMAGES), torch.tensor(SPEC.mean), torch.tensor(SPEC.std), None)
+    given = softened(images, torch.Generator().manual_seed(1))
+    line = np.array([1, 4, 6, 4, 1]) / 16
+    blurred = images.numpy()
+    for axis in (2, 3):
+        blurred = ndimage.correlate1d(blurred, line, axis, mode="mirror")
+    shares = []
+    for ours, before, after in zip(given.numpy(), images.numpy(), blurred, strict=True):
+        share = ((ours - before) * (after - before)).sum() / ((after - before) ** 2).sum()
+        np.testing.assert_allclose(ours, before + share * (after - before), atol=1e-5)
+        shares.append(share)
+    assert 8 <= sum(share > 1e-3 for share in shares) <= 22
+    assert all(-1e-6 <= share <= 1 for share in shares)
+    assert len({round(float(share), 4) for share in shares if share > 1e-3}) > 6
 
 
 @pytest.mark.parametrize(("count", "batches"), [(6, 3), (5, 2), (1, 1)])

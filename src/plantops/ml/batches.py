@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 SHIFT = 0.1  # of the side
+SOFT = 0.5  # share of the photos that are blurred, each as much as chance says
+_BINOMIAL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)  # a blur by one pixel (standard deviation)
 
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # pixels, class numbers, rows
 
@@ -103,6 +105,21 @@ def model_input(pixels: torch.Tensor, mean: torch.Tensor, std: torch.Tensor, lig
     gain = 1 / (255 * std) if light is None else light.gain / (255 * std)
     offset = -mean / std if light is None else (light.offset - mean) / std
     return torch.addcmul(offset, pixels.float(), gain).permute(0, 3, 1, 2)
+
+
+def softened(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """The model's input, some of it blurred by up to a pixel: photos people send are less sharp than a data set's.
+
+    ``images``: float32 (n, 3, size, size). docs/experiments.md has what it is good for.
+    """
+    count = len(images)
+    strength = torch.rand(count, generator=generator) * (torch.rand(count, generator=generator) < SOFT)
+    line = torch.tensor(_BINOMIAL, device=images.device)
+    kernel = torch.outer(line, line).expand(3, 1, -1, -1)
+    wide = torch.nn.functional.pad(images, (2, 2, 2, 2), mode="reflect")
+    with torch.autocast(images.device.type, enabled=False):  # in float32: these are the photos, not yet the network
+        blurred = torch.nn.functional.conv2d(wide, kernel, groups=3)
+    return torch.lerp(images, blurred, strength.view(count, 1, 1, 1).to(images.device))
 
 
 def smaller(images: torch.Tensor) -> torch.Tensor:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from plantops.ml.batches import Batch, Light, model_input, smaller
+from plantops.ml.batches import Batch, Light, model_input, smaller, softened
 from plantops.ml.course import Course
 from plantops.ml.frameworks import lightning, torch
 from plantops.ml.params import Params
@@ -62,10 +62,11 @@ class Classifier(lightning.LightningModule):  # type: ignore[misc]
         self.tallies = {"train": Tally(self.classes), "val": Tally(self.classes)}
 
     def training_step(self, batch: Batch, _index: int) -> torch.Tensor:
-        """Learn from a batch, in another light each time."""
+        """Learn from a batch, in another light and sharpness each time."""
         pixels, labels, rows = batch
         images = model_input(pixels, self.mean, self.std, Light.draw(pixels, self.dice))
-        logits = self.network(smaller(images) if self.current_epoch < self.small_epochs else images)
+        images = smaller(images) if self.current_epoch < self.small_epochs else images
+        logits = self.network(softened(images, self.dice))
         loss = self.learn(logits, labels)
         self.tallies["train"].add(loss.detach(), logits.detach(), labels)
         self.course.add(rows, logits.detach())
