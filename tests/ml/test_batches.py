@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from plantops.ml.batches import Light, Photos, loader, model_input, moved, softened
+from plantops.ml.batches import Light, Photos, loader, model_input, moved, softened, varied
 from plantops.ml.frameworks import torch
 from plantops.photo import normalise, table
 from plantops.preprocess import Preprocessing
@@ -45,6 +45,15 @@ def test_a_moved_photo_is_one_of_its_flips_transpositions_and_shifts() -> None:
 def test_the_same_seed_gives_the_same_moves() -> None:
     first, second = (moved(IMAGES, ROWS, np.random.default_rng(7)) for _ in range(2))
     assert np.array_equal(first, second)
+
+
+def test_some_photos_are_compressed_once_more() -> None:
+    images = np.repeat(np.repeat(IMAGES[:, ::4, ::4], 8, 1), 8, 2)  # blocks: noise would be no photo
+    rows = np.arange(30)
+    before, after = moved(images, rows, np.random.default_rng(3)), varied(images, rows, np.random.default_rng(3))
+    off = np.abs(after.astype(int) - before).mean((1, 2, 3))
+    assert 4 <= (off > 0).sum() <= 14
+    assert off.max() < 30
 
 
 def test_the_model_sees_what_serving_computes() -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 SHIFT = 0.1  # of the side
+COMPRESSED, QUALITY = 0.3, (25, 95)  # share of the photos that are JPEG once more, and how badly
 SOFT = 0.5  # share of the photos that are blurred, each as much as chance says
 _BINOMIAL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)  # a blur by one pixel (standard deviation)
 
@@ -32,7 +35,7 @@ class Photos(Dataset[Batch]):  # type: ignore[misc]
     def __getitems__(self, chosen: Sequence[int]) -> Batch:
         """A batch: uint8 (n, size, size, 3), class numbers (n,) and rows (n,)."""
         rows = self.rows[chosen]
-        pixels = self.images[rows] if self.vary is None else moved(self.images, rows, self.vary)
+        pixels = self.images[rows] if self.vary is None else varied(self.images, rows, self.vary)
         return torch.from_numpy(pixels), torch.from_numpy(self.labels[chosen]), torch.from_numpy(rows)
 
 
@@ -48,6 +51,16 @@ def loader(photos: Photos, batch_size: int, seed: int | None = None) -> DataLoad
         collate_fn=_as_is,
         generator=torch.Generator().manual_seed(seed) if shuffled else None,
     )
+
+
+def varied(images: NDArray[np.uint8], rows: NDArray[np.int64], vary: np.random.Generator) -> NDArray[np.uint8]:
+    """Read ``rows`` of ``images``, moved, and some of them saved again as JPEG of a quality that chance says."""
+    pixels = moved(images, rows, vary)
+    for at in np.flatnonzero(vary.random(len(pixels)) < COMPRESSED):
+        file = io.BytesIO()
+        Image.fromarray(pixels[at]).save(file, "JPEG", quality=int(vary.integers(*QUALITY)))
+        pixels[at] = np.asarray(Image.open(file))
+    return pixels
 
 
 def moved(images: NDArray[np.uint8], rows: NDArray[np.int64], vary: np.random.Generator) -> NDArray[np.uint8]:
