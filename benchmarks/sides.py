@@ -16,6 +16,7 @@ import common
 import yaml
 from common import table
 
+from plantops.artifacts import Learned
 from plantops.ml.prepared import Meta, Photo, Prepared
 from plantops.ml.split import assign, group_names
 from plantops.ml.start import unseen
@@ -65,7 +66,7 @@ def _groups(paths: list[str], names: dict[str, str], count: int, dice: random.Ra
 
 def _left_out(old: list[str], now: list[str], names: dict[str, str], seed: int, split: dict[str, float]) -> float:
     """Share of the photos held out ``now`` that a model of the ``old`` ones had learned from, or from their group."""
-    learned = {one.md5: one.split for one in _split(old, names, seed, split) if one.split != "test"}
+    learned = {one.md5: Learned(one.split, one.group) for one in _split(old, names, seed, split) if one.split != "test"}
     photos = _split(now, names, seed, split)
     meta = Meta((), 0, "crop", "bilinear", True, len(photos), False, "")
     left_out = len(photos) - len(unseen(Prepared(Path(), meta, photos), learned).photos)

@@ -46,6 +46,21 @@ def test_recall_of_a_class_counts_only_with_support() -> None:
     assert judged.reasons == [said]
 
 
+def test_a_floor_on_too_few_photos_is_not_enough_evidence_unless_it_is_surely_missed() -> None:
+    few, strict = answers(4, 1) + answers(4, 0, "b", "a"), GateConfig(not_enough="refuse")
+    reached = gate.judge(few, False, None, GateConfig())
+    assert (reached.outcome, reached.accepted) == (NOT_ENOUGH, True), "the setting decides"
+    assert "accuracy 0.889 on 9 test photos reaches 0.700" in reached.reasons[0]
+    assert "but 9 photos are too few to tell: 10 needed" in reached.reasons[0]
+    assert reached.said(NOT_ENOUGH)[1].startswith("macro_f1 0.889 on 9 test photos reaches")
+    assert not gate.judge(few, False, None, strict).accepted
+    by_chance = gate.judge(answers(5, 4), False, None, GateConfig(min_macro_f1=0))
+    assert (by_chance.outcome, by_chance.accepted) == (NOT_ENOUGH, True), "0.556 of 9 may be 0.7 by chance"
+    surely = gate.judge(answers(1, 8), False, None, GateConfig(min_macro_f1=0))
+    assert (surely.outcome, surely.accepted) == ("refused", False)
+    assert gate.judge([*few, *answers(1, 0, "b", "a", start=9)], False, None, strict).outcome == "accepted"
+
+
 def test_fall_against_the_champion_is_measured_on_the_same_photos() -> None:
     better = Champion("old", False, tuple(Answer(one.photo, one.actual, one.actual) for one in GOOD))
     verdict = gate.judge(GOOD, False, better, RULES)
@@ -183,6 +198,12 @@ def test_ceilings_and_field_photos_are_judged_where_they_were_measured() -> None
         "model size 90.0 MB is more than 80.0 MB",
         "time against the release in service 4.00 times is more than 3.00 times",
     ]
+    few = gate.judge(
+        many, False, None, replace(RULES, field_min_accuracy=0.5), replace(measured, field_photos=5, ece=0)
+    )
+    assert "field accuracy 0.400 on 5 field photos is below 0.500, but 5 photos are too few to tell: 10 needed" in (
+        few.said(NOT_ENOUGH)
+    )
     assert gate.judge(many, False, None, replace(RULES, field_min_accuracy=0.5)).unjudged == [
         "field accuracy not judged: no field photos were evaluated"
     ]

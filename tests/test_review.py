@@ -18,7 +18,8 @@ EVIL = "<img src=x onerror=alert(1)>|`@everyone` [a](http://x)"
 def state(title: str, accuracy: float, recall: float, members: dict[str, str], **params: object) -> Snapshot:
     counts = {name: sum(one == name for one in members.values()) for name in members.values()}
     per_class = {name: {"support": 10, "recall": recall, "f1": recall} for name in counts}
-    return Snapshot(title, "abc", counts, members, params, {"accuracy": accuracy, "ece": 0.1, "per_class": per_class})
+    scores = {"accuracy": accuracy, "ece": 0.1, "background_accuracy": accuracy, "leaf_area": accuracy}
+    return Snapshot(title, "abc", counts, members, params, {**scores, "per_class": per_class})
 
 
 def row(text: str, first: str) -> list[str]:
@@ -33,6 +34,8 @@ def test_each_difference_is_told_once() -> None:
     new = state("after", 0.8, 0.9, {"1": "oak", "3": "oak", "4": "ash"}, lr=2)
     text = Report("trees", new, old, ("1 class changed",)).markdown()
     assert row(text, "accuracy")[1:] == ["0.900", "0.800", "❌ -0.100"]
+    assert row(text, "background alone")[1:] == ["0.900", "0.800", "✅ -0.100"]  # less of it is better
+    assert row(text, "the leaf covers")[1:] == ["0.900", "0.800", "-0.100"]  # and this is neither
     assert row(text, "calibration gap")[1:] == ["0.100", "0.100", "0"]
     tables = text.partition("### Data")[2]
     data, _, rest = tables.partition("### Class by class")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ READ = Path("data/read.csv")
 INDEX = Path("data/prepared/index.csv")
 DATA = Path("metrics/data.json")
 EPOCHS = Path("plots/epochs.csv")
+COURSE = Path("models/checkpoint/course.csv")
 EVALUATION = Path("metrics/evaluation.json")
 PREDICTIONS = Path("models/evaluation/predictions.parquet")
 REPORTS = Path("reports")
@@ -36,17 +39,47 @@ def release_name(folder: Path) -> str:
     return str(values(folder / RELEASE_FILE).get("release", ""))
 
 
-def learned(release: Path) -> dict[str, str]:
-    """md5: ``train`` or ``val``, for all that a release learned from or was tuned on, or those that it went on from.
+@dataclass(frozen=True)
+class Learned:
+    """On which side of the split a photo that was learned from was (``train`` or ``val``), and its group.
+
+    The group is empty where it was not recorded, as by earlier versions.
+    """
+
+    split: str
+    group: str = ""
+
+
+def learned(release: Path) -> dict[str, Learned]:
+    """By md5: all that a release learned from or was tuned on, or those that it went on from.
 
     Raises StepFailed when its split list is away.
     """
     file = release / LEARNED
-    found = {row["md5"]: row["split"] for row in rows(file)} if file.is_file() else {}
+    found = read_learned(file) if file.is_file() else {}
     for row in rows(release / SPLIT_FILE):
         if row["split"] == "train" or (row["split"] == "val" and row["md5"] not in found):
-            found[row["md5"]] = row["split"]
+            found[row["md5"]] = _learned(row)
     return found
+
+
+def read_learned(file: Path) -> dict[str, Learned]:
+    """By md5, from a ``learned.csv``. Raises StepFailed when it is away."""
+    return {row["md5"]: _learned(row) for row in rows(file)}
+
+
+def _learned(row: Mapping[str, str]) -> Learned:
+    return Learned(row["split"], row.get("group") or "")
+
+
+def course(path: Path) -> dict[str, tuple[str, str, float, float]]:
+    """By md5 of the photos that the last training learned: class, what it took them for all along, the shares of both.
+
+    The share (0 to 1) is first that of what it was taken for, then its class's. Empty where there is no such file.
+    """
+    if not path.is_file():
+        return {}
+    return {row["md5"]: (row["class"], row["taken_for"], float(row["share"]), float(row["own"])) for row in rows(path)}
 
 
 def predictions(path: Path, split: str = "test") -> list[dict[str, Any]]:

@@ -5,18 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from plantops import effort, ledger, recall, verify
+from plantops import effort, ledger, measures, recall, verify
 from plantops.config import Config
 from plantops.console import Console
 from plantops.errors import SetupError, StepFailed
 from plantops.store import Release, Store
 
 _COLOURS = {verify.OK: "green", verify.DIFFERS: "red", verify.UNKNOWN: "yellow"}
-_MAIN = {
-    "field_accuracy": "in the field", "accuracy": "accuracy", "macro_f1": "macro-F1", "accuracy_spread": "accuracy ±",
-    "macro_f1_spread": "macro-F1 ±", "ece": "calibration gap",
-    "accuracy_when_sure": "right when sure", "coverage": "sure of", "background_accuracy": "by background",
-}  # fmt: skip
 
 
 def history(config: Config, console: Console, limit: int, as_json: bool) -> None:
@@ -106,9 +101,9 @@ def _release(facts: dict[str, Any], console: Console) -> None:
     _line(console, "data", f"{sum(facts['classes'].values())} photos of {len(facts['classes'])} classes")
     if took := effort.sentence(facts["training"]):
         _line(console, "training", took)
-    for key, title in _MAIN.items():
+    for key, one in measures.MAIN.items():
         if key in facts["metrics"]:
-            _line(console, title, f"{facts['metrics'][key]:.3f}")
+            _line(console, one.title, f"{facts['metrics'][key]:.3f}")
     _verdict(facts["verdict"], console)
     if facts["image_tag"]:
         _line(console, "image", facts["image_tag"])

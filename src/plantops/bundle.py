@@ -6,7 +6,7 @@
 ``manifest.json``    classes, preprocessing, temperature, thresholds, digests
 ``reference.npz``    optional: what the photos it learned from look like to it (``mean``, ``whiten``), and what is
                      usual of photos that it did not learn from (:mod:`plantops.drift`)
-``learned.csv``      optional: photos (md5, split) that the network had learned from before its last training began
+``learned.csv``      optional: photos (md5, split, group) that the network had learned from before its last training
 ``golden.json``      for each file in ``golden/``: the checkpoint's probabilities
 
 The digest covers what serving computes with, and nothing else: two bundles with one digest answer alike.

@@ -13,7 +13,7 @@ from PIL import Image
 
 from look.scenes import ONE, OTHER, RAW, found, seen
 from plantops import look
-from plantops.artifacts import INDEX, PREDICTIONS
+from plantops.artifacts import COURSE, INDEX, PREDICTIONS
 from plantops.config import load
 from plantops.look import suspects
 from plantops.look.facts import Facts
@@ -107,15 +107,30 @@ def test_a_photo_in_the_wrong_folder_is_suspect_and_the_others_are_counted_as_no
     (finding,) = [one for one in after.findings if one.rule == "suspects"]
     assert [case.paths for case in finding.cases] == [(f"{ONE}/stray.jpg",)]
     assert finding.cases[0].note == f"{OTHER} 0.98, its folder 0.02"
-    assert (after.suspects.asked, after.suspects.rest) == (8, 8)
-    assert "8 others were not asked about" in finding.sentence
+    assert (after.suspects.asked, after.suspects.learned, after.suspects.rest) == (8, 0, 8)
+    assert "8 others not at all" in finding.sentence
+
+
+def test_a_photo_that_was_taken_for_another_class_all_along_is_suspect(garden: Path) -> None:
+    by_path = {one.path: one for one in seen(garden).photos}
+    told = {f"{ONE}/1.jpg": (ONE, OTHER, 0.8, 0.1), f"{ONE}/2.jpg": (ONE, OTHER, 0.5, 0.4)}
+    told |= {f"{OTHER}/1.jpg": (ONE, OTHER, 0.9, 0.0), f"{ONE}/3.jpg": (ONE, OTHER, 0.7, 0.2)}  # 1: moved since
+    course = garden / COURSE
+    course.parent.mkdir(parents=True)
+    with course.open("w", newline="") as file:
+        csv.writer(file).writerow(("md5", "class", "taken_for", "share", "own"))
+        csv.writer(file).writerows([by_path[path].md5, *row] for path, row in told.items())
+    predict(garden, {f"{ONE}/3.jpg": 0.9, f"{OTHER}/3.jpg": 0.1})
+    after = seen(garden).suspects
+    assert [(one.photo.path, one.predicted, one.learned) for one in after.found] == [(f"{ONE}/1.jpg", OTHER, True)]
+    assert (after.asked, after.learned, after.rest) == (2, 2, 12)
 
 
 def test_without_answers_nobody_is_suspect(garden: Path) -> None:
-    assert seen(garden).suspects == suspects.Suspects((), 0, 16)
+    assert seen(garden).suspects == suspects.Suspects((), 0, 0, 16)
     (garden / PREDICTIONS).parent.mkdir(parents=True)
     (garden / PREDICTIONS).write_bytes(b"cut off")
-    assert seen(garden).suspects == suspects.Suspects((), 0, 16)
+    assert seen(garden).suspects == suspects.Suspects((), 0, 0, 16)
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plantops.look import near
+from plantops import near
 
 RADIUS = 22
 

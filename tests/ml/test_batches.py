@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
-from plantops.ml.batches import Light, Photos, loader, model_input, moved
+from plantops.ml.batches import Light, Photos, loader, model_input, moved, softened, varied
 from plantops.ml.frameworks import torch
 from plantops.photo import normalise, table
 from plantops.preprocess import Preprocessing
@@ -46,6 +47,15 @@ def test_the_same_seed_gives_the_same_moves() -> None:
     assert np.array_equal(first, second)
 
 
+def test_some_photos_are_compressed_once_more() -> None:
+    images = np.repeat(np.repeat(IMAGES[:, ::4, ::4], 8, 1), 8, 2)  # blocks: noise would be no photo
+    rows = np.arange(30)
+    before, after = moved(images, rows, np.random.default_rng(3)), varied(images, rows, np.random.default_rng(3))
+    off = np.abs(after.astype(int) - before).mean((1, 2, 3))
+    assert 4 <= (off > 0).sum() <= 14
+    assert off.max() < 30
+
+
 def test_the_model_sees_what_serving_computes() -> None:
     pixels = torch.from_numpy(IMAGES)
     ours = model_input(pixels, torch.tensor(SPEC.mean), torch.tensor(SPEC.std), None)
@@ -65,15 +75,33 @@ def test_light_changes_brightness_contrast_and_colour_of_each_photo_by_itself() 
     assert change.max() < 0.6
 
 
+def test_half_of_the_photos_are_blurred_by_up_to_a_pixel() -> None:
+    images = model_input(torch.from_numpy(IMAGES), torch.tensor(SPEC.mean), torch.tensor(SPEC.std), None)
+    given = softened(images, torch.Generator().manual_seed(1))
+    line = np.array([1, 4, 6, 4, 1]) / 16
+    blurred = images.numpy()
+    for axis in (2, 3):
+        blurred = ndimage.correlate1d(blurred, line, axis, mode="mirror")
+    shares = []
+    for ours, before, after in zip(given.numpy(), images.numpy(), blurred, strict=True):
+        share = ((ours - before) * (after - before)).sum() / ((after - before) ** 2).sum()
+        np.testing.assert_allclose(ours, before + share * (after - before), atol=1e-5)
+        shares.append(share)
+    assert 8 <= sum(share > 1e-3 for share in shares) <= 22
+    assert all(-1e-6 <= share <= 1 for share in shares)
+    assert len({round(float(share), 4) for share in shares if share > 1e-3}) > 6
+
+
 @pytest.mark.parametrize(("count", "batches"), [(6, 3), (5, 2), (1, 1)])
 def test_training_batches_are_shuffled_and_whole(count: int, batches: int) -> None:
     labels = np.arange(count)
     given = list(loader(Photos(IMAGES, ROWS[:count], labels, np.random.default_rng(1)), 2, seed=3))
     assert len(given) == batches
-    assert all(len(pixels) == len(numbers) for pixels, numbers in given)
+    assert all(len(pixels) == len(numbers) for pixels, numbers, _ in given)
 
 
 def test_validation_batches_are_all_photos_in_order() -> None:
     given = list(loader(Photos(IMAGES, ROWS, np.arange(6)), 4))
-    assert torch.cat([numbers for _, numbers in given]).tolist() == [0, 1, 2, 3, 4, 5]
-    assert np.array_equal(torch.cat([pixels for pixels, _ in given]).numpy(), IMAGES[ROWS])
+    assert torch.cat([numbers for _, numbers, _ in given]).tolist() == [0, 1, 2, 3, 4, 5]
+    assert np.array_equal(torch.cat([pixels for pixels, _, _ in given]).numpy(), IMAGES[ROWS])
+    assert torch.cat([rows for _, _, rows in given]).tolist() == ROWS.tolist()

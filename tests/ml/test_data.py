@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from api_client import until
 from conftest import sh
@@ -58,6 +59,25 @@ def test_groups_stay_together_and_the_counts_add_up(tmp_path: Path, monkeypatch:
     }
     assert metrics["splits"]["test"] == sum(p.split == "test" for p in prepared.photos) > 0
     assert metrics["not_judged"] == []
+
+
+def test_a_picture_saved_twice_is_on_one_side_whatever_its_names_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = photos.project(tmp_path / "p")
+    raw = folder / "raw" / photos.CLASSES[0]
+    coarse = np.random.default_rng(0).integers(0, 200, (12, 12, 12, 3), np.uint8)
+    for number, one in enumerate(coarse):  # each again in a series of its own, smaller and worse
+        picture = Image.fromarray(one).resize((96, 96), Image.Resampling.BICUBIC)
+        picture.save(raw / f"x___First {number}00.jpg", quality=90)
+        picture.resize((64, 64)).save(raw / f"x___Second {number}00.jpg", quality=50)
+    monkeypatch.chdir(folder)
+    data.main()
+    sides = {one.path.rpartition("___")[2]: (one.split, one.group) for one in Prepared.load().photos}
+    assert {sides[f"First {number}00.jpg"][0] for number in range(12)} == {"train", "val", "test"}
+    for number in range(12):
+        assert sides[f"First {number}00.jpg"] == sides[f"Second {number}00.jpg"]
+    assert "12 groups joined others, because photos of both show the same picture" in capsys.readouterr().out
 
 
 def test_what_cannot_be_used_is_set_aside_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

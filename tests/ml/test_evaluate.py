@@ -18,7 +18,7 @@ from sklearn import metrics as oracle
 
 from plantops import artifacts
 from plantops.bundle import Bundle
-from plantops.ml import evaluate
+from plantops.ml import card, evaluate, measure, remarks, report
 from plantops.ml.examine import STRANGE
 from plantops.ml.prepared import Prepared
 
@@ -71,6 +71,7 @@ def twisted(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         path = field / photos.CLASSES[number % 2 + 1] / f"{number}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(photos.jpeg(photos.leaf(9000 + number, number % 2 + 1)))
+    (path.parent / "mistake.jpg").write_bytes(photos.jpeg(photos.leaf(9100, 1)))  # rings among checks
     (field / "Unheard of").mkdir()
     shutil.copy(path, field / "Unheard of" / "a.jpg")
     (path.parent / "broken.jpg").write_bytes(b"no photo")
@@ -168,8 +169,11 @@ def test_the_same_inputs_give_the_same_bytes(twisted: Path) -> None:
 def test_field_photos_are_judged_first_and_never_learned(twisted: Path) -> None:
     told = said(twisted)
     field = Answers(twisted / "models/evaluation/predictions.parquet", "field")
-    assert told["field"]["photos"] == len(field.rows) == 6
-    assert told["field"]["left_out"] == 3
+    assert told["field"]["photos"] == len(field.rows) == 7
+    assert told["field"]["left_out"] == 2
+    (copy,) = told["field"]["copies"]
+    assert copy["path"].endswith("known.jpg")
+    assert any("1 field photos are, or show the same as, photos of the data set" in one for one in told["remarks"])
     assert told["field_accuracy"] == pytest.approx(field.right.mean(), abs=1e-6)
     page = (twisted / "reports/evaluation.html").read_text()
     assert page.index("right in the field") < page.index("right on test photos")
@@ -219,13 +223,48 @@ def test_the_page_is_whole_small_and_needs_nothing_from_elsewhere(twisted: Path)
                   "What it got wrong", "right from the background alone", *told["remarks"]):  # fmt: skip
         assert words in page.text, words
     assert sum(tag == "figure" for tag, _ in page.tags) <= 30
+    for of, where in ((told["field"], ", in the field"), (told, ", on test photos")):
+        assert f"Class by class{where}" in page.text
+        assert f"Can its confidence be trusted{where}?" in page.text
+        assert (f"What it takes for what{where}" in page.text) == bool(of["confusions"])
+    sides = [given for tag, given in page.tags if tag == "svg"]
+    assert sum(given.get("class") == "matrix" for given in sides) == 2
+    assert told["field"]["confusions"], "no mistake, though one was planted"
+    thumbs = [given for tag, given in page.tags if tag == "img" and "title" in given]
+    pairs = [one for of in (told["field"], told) for one in of["confusions"]]
+    assert len(thumbs) == sum(min(4, one["count"]) for one in pairs)
 
 
 def test_the_card_says_the_same_numbers(twisted: Path) -> None:
-    card, told = (twisted / "reports/model_card.md").read_text(), said(twisted)
+    text, told = (twisted / "reports/model_card.md").read_text(), said(twisted)
     for key in ("accuracy", "macro_f1", "ece", "background_accuracy", "field_accuracy"):
-        assert f"| {told[key]:.3f} |" in card, key
-    assert "<script" not in card
-    table = card[card.index("## Classes") :].splitlines()[4:]
+        assert f"| {told[key]:.3f} |" in text, key
+    assert "<script" not in text
+    table = text[text.index("## Classes") :].splitlines()[4:]
     assert len(table) == len(told["per_class"])
-    assert all(len(re.findall(r"(?<!\\)\|", line)) == 7 for line in table)
+    assert all(len(re.findall(r"(?<!\\)\|", line)) == 8 for line in table)
+    for line, one in zip(table, told["per_class"].values(), strict=True):
+        cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        assert cells[5] == ("–" if one["precision"] is None else
+                            f"{one['precision_low']:.3f} – {one['precision_high']:.3f}")  # fmt: skip
+
+
+def test_background_and_look_are_told_beside_every_accuracy_also_where_they_are_harmless(trained: Path) -> None:
+    told, text = said(trained), (trained / "reports/model_card.md").read_text()
+    harmless = {**told, "background_tells": False, "on_leaf": 0.7, "leaf_area": 0.4}
+    assert f"by eight background pixels alone {told['background_accuracy']:.3f}, by guessing" in remarks.audit(harmless)
+    assert "lies on the leaf, which covers" in remarks.audit(harmless)
+    assert remarks.audit({**told, "on_leaf": None}).endswith("where the model looks cannot be told")
+    tiles = [(one["what"], one["kind"]) for one in report.tiles(harmless)]
+    assert ("right from the background alone", "") in tiles
+    assert ("of its look is at the leaf", "") in tiles
+    assert ("of its look is at the leaf", "warn") in [
+        (one["what"], one["kind"]) for one in report.tiles({**harmless, "on_leaf": 0.41})
+    ]
+    assert text.index("accuracy on ") < text.index("background pixels alone") < text.index("macro-F1")
+
+
+def test_a_class_that_was_never_answered_has_no_precision_and_no_interval_of_it() -> None:
+    one = measure.per_class(np.array([[3, 0], [2, 0]]), ["A", "B"])["B"]
+    assert (one["precision"], card._interval(one, "precision")) == (None, "–")
+    assert card._interval(one, "recall").startswith("0.000 – ")

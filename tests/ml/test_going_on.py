@@ -18,8 +18,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plantops import artifacts
+from plantops.artifacts import Learned
 from plantops.bundle import Bundle
 from plantops.errors import StepFailed
+from plantops.judgement.fair import unfair
 from plantops.ml import data, evaluate, export, start, train
 from plantops.ml.frameworks import torch
 from plantops.ml.model import Model, make, weights
@@ -40,7 +42,8 @@ def champion(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     release = tmp_path / "releases" / RELEASE
     shutil.copytree(trained / "models/candidate", release)
     shutil.copyfile(trained / artifacts.INDEX, release / artifacts.SPLIT_FILE)
-    (release / artifacts.RELEASE_FILE).write_text(json.dumps({"release": RELEASE}))
+    facts = {"release": RELEASE, "training": {"seconds": 41.0, "started_from": "x", "anew_seconds": 611.0}}
+    (release / artifacts.RELEASE_FILE).write_text(json.dumps(facts))
     monkeypatch.setenv(CHAMPION_VARIABLE, str(release))
     return release
 
@@ -69,7 +72,8 @@ def test_it_goes_on_from_the_champion_and_says_so_everywhere(
 ) -> None:
     for stage in (data, train, evaluate, export):
         stage.main()
-    assert f"training goes on from release {RELEASE}, for 1 epochs" in capsys.readouterr().out
+    said_first = f"training goes on from release {RELEASE}, for 1 epochs in place of 10 (the last training from nothing"
+    assert f"{said_first} took 611 s)" in capsys.readouterr().out
     told = said("train")
     assert (told["epochs"], told["started_from"]) == (1, RELEASE)
     evaluation = said("evaluation")
@@ -77,9 +81,10 @@ def test_it_goes_on_from_the_champion_and_says_so_everywhere(
     assert f"went on from release {RELEASE}" in Path("reports/model_card.md").read_text().replace("\\", "")
     bundle = Bundle.load(Path("models/candidate"))
     assert bundle.manifest.model["started_from"] == RELEASE
-    learned = {row["md5"]: row["split"] for row in artifacts.rows(bundle.path / artifacts.LEARNED)}
+    learned = artifacts.read_learned(bundle.path / artifacts.LEARNED)
     assert learned == artifacts.learned(champion)
-    assert set(learned.values()) == {"train", "val"}
+    assert {one.split for one in learned.values()} == {"train", "val"}
+    assert {one.group for one in learned.values()} <= {row["group"] for row in artifacts.rows(artifacts.INDEX)}
 
 
 @pytest.mark.ci
@@ -156,7 +161,7 @@ def test_a_champion_that_is_not_whole_or_not_there_is_said(
     assert "started_from" not in said("train")
 
 
-@pytest.mark.parametrize("damage", ["empty", "half", "text", "no weights", "another layer"])
+@pytest.mark.parametrize("damage", ["empty", "half", "text", "a list", "a tensor", "no weights", "another layer"])
 def test_a_champion_whose_weights_are_damaged_or_do_not_fit_is_said(
     champion: Path, capsys: pytest.CaptureFixture[str], damage: str
 ) -> None:
@@ -166,8 +171,8 @@ def test_a_champion_whose_weights_are_damaged_or_do_not_fit_is_said(
     damaged = {"empty": b"", "half": whole[: len(whole) // 2], "text": b"weights"}
     if damage in damaged:
         file.write_bytes(damaged[damage])
-    elif damage == "no weights":
-        torch.save({"epoch": 1}, file)
+    elif damage in (held := {"no weights": {"epoch": 1}, "a list": [1, 2], "a tensor": torch.zeros(3)}):
+        torch.save(held[damage], file)
     else:
         torch.save(
             {"state_dict": {f"network.{key}".replace("conv1", "first"): one for key, one in state.items()}}, file
@@ -177,6 +182,24 @@ def test_a_champion_whose_weights_are_damaged_or_do_not_fit_is_said(
     out = capsys.readouterr().out
     assert "training starts from nothing, because" in out
     assert ("do not fit the resnet10t of now" if damage == "another layer" else "model.ckpt is damaged") in out
+
+
+@pytest.mark.parametrize("share", [0.4, 0.6])
+def test_with_more_than_half_of_the_training_photos_new_to_it_no_champion_is_gone_on_from(
+    champion: Path, capsys: pytest.CaptureFixture[str], share: float
+) -> None:
+    data.main()
+    prepared = Prepared.load()
+    train_photos = prepared.of("train")
+    new = {photo.md5 for photo in train_photos[: round(share * len(train_photos))]}
+    file = champion / artifacts.SPLIT_FILE
+    lines = [line for line in file.read_text().splitlines() if not any(md5 in line for md5 in new)]
+    file.write_text("\n".join(lines) + "\n")
+    begun = start.champion(load(), train._info(load(), prepared), prepared)
+    out = capsys.readouterr().out
+    assert (begun is None) == (share > 0.5)
+    said = f"{len(new)} of the {len(train_photos)} training photos of now are new to release {RELEASE}, more than half"
+    assert (said in out) == (share > 0.5)
 
 
 @pytest.mark.ci
@@ -217,20 +240,34 @@ def test_held_out_photos_that_the_champion_learned_from_are_not_judged_on(
     evaluation = said("evaluation")
     assert (evaluation["photos"], evaluation["left_out"]) == (len(answered), len(gone))
     assert any(f"{len(gone)} photos held out now were not asked about" in one for one in evaluation["remarks"])
-    assert evaluation["field"] == {"photos": 0, "left_out": 1}
-    assert any("or in the training data, too" in one for one in evaluation["remarks"])
+    assert evaluation["field"]["photos"] == evaluation["field"]["left_out"] == 0
+    assert evaluation["field"]["copies"] == [{"path": f"{photos.CLASSES[0]}/once_learned.jpg", "of": ""}]
+    assert any("(learned from once)" in one for one in evaluation["remarks"])
     counted = Bundle.load(Path("models/candidate")).manifest.data["per_class"]
     assert sum(one["test"] for one in counted.values()) == len(answered)
 
 
 def test_what_a_release_went_on_from_is_remembered_over_generations(tmp_path: Path) -> None:
-    (tmp_path / artifacts.LEARNED).write_text("md5,split\nold,train\ngone,val\nboth,train\n")
+    (tmp_path / artifacts.LEARNED).write_text("md5,split\nold,train\ngone,val\nboth,train\n")  # by an earlier version
     index = "row,path,md5,class,group,split\n"
     rows = [("old", "test"), ("new", "train"), ("tuned", "val"), ("both", "val"), ("kept", "test")]
     (tmp_path / artifacts.SPLIT_FILE).write_text(index + "".join(f"0,{md5},{md5},A,{md5},{s}\n" for md5, s in rows))
     assert artifacts.learned(tmp_path) == {
-        "old": "train", "gone": "val", "both": "train", "new": "train", "tuned": "val",
+        "old": Learned("train"), "gone": Learned("val"), "both": Learned("train"), "new": Learned("train", "new"),
+        "tuned": Learned("val", "tuned"),
     }  # fmt: skip
+
+
+def test_a_photo_that_went_speaks_for_its_leaf_at_the_gate_and_for_a_network_that_goes_on(tmp_path: Path) -> None:
+    index = "row,path,md5,class,group,split\n"
+    (tmp_path / artifacts.SPLIT_FILE).write_text(index + '0,a.jpg,a,A,"leaf, G",train\n1,t.jpg,t,A,tested,test\n')
+    learned = artifacts.learned(tmp_path)  # a.jpg was removed since; b.jpg is of the same leaf
+    listed = (Photo(0, "b.jpg", "b", "A", "leaf, G", "test"), Photo(1, "c.jpg", "c", "A", "tested", "test"))
+    meta = Meta(("A",), 8, "crop", "bilinear", True, len(listed), False, "")
+    assert [one.md5 for one in start.unseen(Prepared(Path(), meta, listed), learned).photos] == ["c"]
+    assert unfair(learned, [{"md5": one.md5, "group": one.group} for one in listed]) == {"a", "b"}
+    start.write(start.Start(RELEASE, {}, ("A",), learned), tmp_path)
+    assert start.learned(tmp_path) == learned
 
 
 SIDES = st.sampled_from(("train", "val", "test"))
@@ -242,10 +279,10 @@ def test_no_photo_that_is_left_shares_a_group_with_what_was_learned(
 ) -> None:
     sides = {group: draw.draw(SIDES) for group in range(6)}
     listed = tuple(Photo(at, str(at), str(at), "A", str(group), sides[group]) for at, (group, _) in enumerate(drawn))
-    learned = {str(at): how for at, (_, how) in enumerate(drawn) if how}
+    learned = {str(at): Learned(how) for at, (_, how) in enumerate(drawn) if how}
     meta = Meta(("A",), 8, "crop", "bilinear", True, len(listed), False, "")
     left = start.unseen(Prepared(Path(), meta, listed), learned).photos
-    known = {how: {one.group for one in listed if learned.get(one.md5) == how} for how in ("train", "val")}
+    known = {how: {one.group for one in listed if learned.get(one.md5) == Learned(how)} for how in ("train", "val")}
     assert [one for one in listed if one.split == "train"] == [one for one in left if one.split == "train"]
     for one in listed:
         spoiled = one.group in known["train"] or (one.split == "test" and one.group in known["val"])

@@ -21,7 +21,8 @@ from plantops import artifacts
 from plantops.errors import StepFailed
 from plantops.ml import calibration, changed, field, predictions, reference, remarks, scores, shortcut, strange
 from plantops.ml.frameworks import torch
-from plantops.ml.prepared import Photo
+from plantops.ml.prepared import Meta, Photo, Prepared
+from plantops.photo import decode
 from plantops.preprocess import Preprocessing
 
 from . import photos
@@ -217,7 +218,8 @@ def test_answers_that_cannot_be_read_are_an_error_with_a_way_out(tmp_path: Path,
 
 def test_field_photos_are_read_by_class_and_others_set_aside(tmp_path: Path) -> None:
     folder = tmp_path / "field"
-    assert field.read(SPEC, ("a",), set(), folder) is None
+    nothing = field.Known(known(tmp_path / "none", {"a/x.jpg": photos.leaf(99)}))
+    assert field.read(SPEC, ("a",), nothing, folder) is None
     for name in ("a", "b"):
         (folder / name).mkdir(parents=True)
         for number in range(2):
@@ -228,9 +230,37 @@ def test_field_photos_are_read_by_class_and_others_set_aside(tmp_path: Path) -> 
     (folder / "a" / "deep" / "c.png").write_bytes(file.getvalue())
     (folder / "a" / "half.jpg").write_bytes(photos.jpeg(photos.leaf(3))[:300])
     (folder / "a" / ".gitkeep").touch()
-    found = field.read(SPEC, ("a",), set(), folder)
+    found = field.read(SPEC, ("a",), nothing, folder)
     assert [one.path for one in found.photos] == ["a/0.jpg", "a/1.jpg", "a/deep/c.png"]
     assert found.pixels.shape == (3, 64, 64, 3)
     assert set(found.set_aside) == {"a/half.jpg", "b/0.jpg", "b/1.jpg"}
-    known = field.read(SPEC, ("a",), {found.photos[0].md5}, folder)
-    assert "training data" in known.set_aside["a/0.jpg"]
+    once = field.read(SPEC, ("a",), field.Known(nothing.prepared, {found.photos[0].md5}), folder)
+    assert once.copies == {"a/0.jpg": ""}
+
+
+def known(folder: Path, shown: dict[str, Image.Image], drawn: bool = False) -> Prepared:
+    """A prepared data set of these pictures by path."""
+    folder.mkdir()
+    pixels = np.array([decode(photos.jpeg(one), SPEC) for one in shown.values()], np.uint8)
+    (folder / "images.u8").write_bytes(pixels.tobytes())
+    listed = tuple(Photo(row, path, f"md5 of {path}", "a", path, "train") for row, path in enumerate(shown))
+    return Prepared(folder, Meta(("a",), 64, "crop", "bilinear", True, len(listed), drawn, ""), listed)
+
+
+def test_field_photos_that_show_a_photo_of_the_data_set_are_found_and_not_counted(tmp_path: Path) -> None:
+    coarse = np.random.default_rng(0).integers(0, 200, (4, 12, 12, 3), np.uint8)
+    smooth = [Image.fromarray(one).resize((256, 256), Image.Resampling.BICUBIC) for one in coarse]
+    folder = tmp_path / "field"
+    (folder / "a").mkdir(parents=True)
+    again = {"same": smooth[0], "smaller": smooth[1].resize((150, 150)),
+             "brighter": smooth[2].point(lambda value: min(255, int(value * 1.2))), "another": smooth[3]}  # fmt: skip
+    for name, image in again.items():
+        image.save(folder / "a" / f"{name}.jpg", quality=40)
+    Image.new("RGB", (64, 64), (90, 120, 80)).save(folder / "a" / "blank.jpg")
+    data = known(tmp_path / "data", {f"a/{n}.jpg": one for n, one in enumerate(smooth[:3])})
+    found = field.read(SPEC, ("a",), field.Known(data), folder)
+    assert found.copies == {"a/same.jpg": "a/0.jpg", "a/smaller.jpg": "a/1.jpg", "a/brighter.jpg": "a/2.jpg"}
+    assert [(one.path, one.row) for one in found.photos] == [("a/another.jpg", 0), ("a/blank.jpg", 1)]
+    assert len(found.pixels) == 2
+    drawn = known(tmp_path / "drawn", {"a/0.jpg": smooth[0]}, drawn=True)
+    assert field.read(SPEC, ("a",), field.Known(drawn), folder).copies == {}

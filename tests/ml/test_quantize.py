@@ -10,10 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from plantops import artifacts
 from plantops.bundle import Bundle
-from plantops.ml import export, quantize, runtime
+from plantops.errors import StepFailed
+from plantops.ml import evaluate, export, quantize, runtime
+from plantops.ml.model import Model
 from plantops.ml.prepared import Prepared
 from plantops.ml.quantize import Answered, decide
+from plantops.ml.reference import Reference
 from plantops.photo import decode, normalise, table
 from plantops.serve.predictor import load
 
@@ -54,6 +58,7 @@ def test_what_is_told_is_told_of_the_graph_that_serves(
     params(Path(), export={"quantize": "auto", "tolerance": 0.99})
     monkeypatch.setattr(quantize, "WORTH", 0.0)  # so small a graph is no faster
     monkeypatch.setattr(quantize, "DOUBTS", 1.0)
+    evaluate.main()
     export.main()
     assert "eight bits: taken: on " in capsys.readouterr().out
     floats, bundle = Bundle.load(trained / "models/candidate"), Bundle.load(Path("models/candidate"))
@@ -67,8 +72,21 @@ def test_what_is_told_is_told_of_the_graph_that_serves(
     photos = prepared.of("test")
     pixels = prepared.images[[one.row for one in photos]]
     spec = bundle.manifest.preprocessing
-    says = runtime.answers(bundle.model, pixels, spec, bundle.manifest.temperature).argmax(1)
-    assert bundle.manifest.metrics["accuracy"] == pytest.approx((says == prepared.labels(photos)).mean(), abs=1e-6)
+    shares = runtime.answers(bundle.model, pixels, spec, bundle.manifest.temperature)
+    right = (shares.argmax(1) == prepared.labels(photos)).mean()
+    evaluation = json.loads(Path("metrics/evaluation.json").read_text())
+    for of in (bundle.manifest.metrics, evaluation):
+        assert of["accuracy"] == pytest.approx(right, abs=1e-6)
+    assert any("the graph in eight bits that serves" in one for one in evaluation["remarks"])
+    # What the gate and drift's reference go by are its answers, too, not the checkpoint's.
+    classes, kept = artifacts.probabilities(artifacts.PREDICTIONS)
+    assert tuple(classes) == bundle.manifest.classes
+    assert np.allclose([kept[one.md5] for one in photos], shares, atol=1e-9)
+    checkpoint = replace(Model.load(), temperature=bundle.manifest.temperature).probabilities(pixels)
+    assert np.abs(checkpoint - shares).max() > 1e-4
+    _, embedding = runtime.outputs(bundle.model, prepared.images[[one.row for one in prepared.of("train")]], spec)
+    assert embedding is not None
+    assert np.allclose(Reference.read(bundle.path / "reference.npz").mean, embedding.mean(0), atol=1e-5)
     batch = normalise(np.stack([decode(one.file.read_bytes(), spec) for one in bundle.golden()]), table(spec))
     logits, maps = runtime.session(bundle.model).run(["logits", "maps"], {runtime.INPUT: batch})
     assert np.allclose(maps.mean((2, 3)), logits, atol=1e-4)
@@ -82,7 +100,11 @@ def test_a_graph_that_is_not_taken_leaves_the_bundle_as_it_was(
     monkeypatch.chdir(tmp_path / "p")
     params(Path(), export={"quantize": "auto"})
     monkeypatch.setattr(quantize, "WORTH", 1e9)
+    with pytest.raises(StepFailed, match="the evaluation was made without it"):
+        export.main()
+    evaluate.main()
     export.main()
+    assert not Path("models/evaluation/eight_bits.onnx").exists()
     made, before = Path("models/candidate"), trained / "models/candidate"
     assert Bundle.load(made).digest == Bundle.load(before).digest
     assert (made / "golden.json").read_bytes() == (before / "golden.json").read_bytes()

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plantops.errors import StepFailed
+from plantops.ml import split
 from plantops.ml.split import assign, group_names
 
 quick = settings(deadline=None, max_examples=60)
@@ -115,6 +117,21 @@ def test_groups_by_csv(tmp_path: Path) -> None:
         group_names(["A/1"], "other.csv", tmp_path)
     with pytest.raises(StepFailed, match="not there"):
         group_names(["A/1"], "missing.csv", tmp_path)
+
+
+def test_groups_that_hold_one_picture_twice_are_one_and_chains_of_alike_ones_stay() -> None:
+    rng = np.random.default_rng(3)
+    far = [rng.bytes(32).hex() for _ in range(40)]
+    near_by = f"{int(far[0], 16) ^ 0b1011:064x}"
+    names = {"a1": "A", "a2": "A", "b1": "B", "c1": "C", "d1": "D"}
+    hashes = {"a1": far[0], "a2": far[1], "b1": near_by, "c1": far[2], "d1": ""}
+    assert split.together(names, hashes) == ({**names, "b1": "A"}, 0), "called as the larger one"
+    assert split.together({**names, "c1": "A"}, {**hashes, "d1": far[2]})[0] == dict.fromkeys(names, "A"), "by steps"
+    alike = {f"p{n}": f"G{n}" for n in range(40)}
+    tied, divided = split.together(alike, {path: far[0 if n < 11 else n] for n, path in enumerate(alike)})
+    assert (tied, divided) == (alike, 11)
+    tied, divided = split.together(alike, {path: far[0 if n < 10 else n] for n, path in enumerate(alike)})
+    assert (len(set(tied.values())), divided) == (31, 0)
 
 
 def test_no_grouping_makes_every_photo_its_own(tmp_path: Path) -> None:

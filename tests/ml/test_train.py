@@ -19,10 +19,11 @@ from conftest import sh
 from plantops.errors import StepFailed
 from plantops.ml import data, evaluate, train
 from plantops.ml.frameworks import torch
-from plantops.ml.model import Model, make
+from plantops.ml.model import Info, Model, make
 from plantops.ml.prepared import Prepared
 from plantops.ml.scores import softmax
 from plantops.photo import normalise, table
+from plantops.preprocess import Preprocessing
 
 from . import photos
 
@@ -120,6 +121,26 @@ def test_a_frozen_backbone_stays_as_it_was(tmp_path: Path, monkeypatch: pytest.M
 def test_a_loss_that_is_no_number_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(StepFailed, match="training came apart in epoch"):
         run(tmp_path / "p", monkeypatch, train={"lr": 1e30})
+
+
+@pytest.mark.parametrize(
+    ("held", "said"),
+    [
+        ([1, 2], "is damaged"),
+        (torch.zeros(3), "is damaged"),
+        ({"state_dict": 5}, "is damaged"),
+        ({"state_dict": {"network.first": torch.zeros(3)}}, "does not fit resnet10t"),
+        ({"state_dict": {}}, "does not fit resnet10t"),
+    ],
+)
+def test_a_checkpoint_that_is_none_is_an_error_with_a_way_out(tmp_path: Path, held: object, said: str) -> None:
+    spec = Preprocessing(32, "crop", "bilinear", True, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    info = Info("resnet10t", ("a", "b"), spec, 0, False, "")
+    (tmp_path / "model.json").write_text(json.dumps(info.to_dict()))
+    torch.save(held, tmp_path / "model.ckpt")
+    with pytest.raises(StepFailed, match=said) as raised:
+        Model.load(tmp_path)
+    assert "dvc repro" in raised.value.hint
 
 
 def test_an_unknown_backbone_is_an_error_that_names_others() -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from plantops.config import GateConfig
 from plantops.gate import evidence
 from plantops.gate.answers import Answer, accuracy, macro_f1, recalls
 from plantops.gate.evidence import Interval
-from plantops.gate.verdict import FAILED, NOT_JUDGED, PASSED, Finding
+from plantops.gate.verdict import FAILED, NOT_ENOUGH, NOT_JUDGED, PASSED, Finding
 
 _ECE_PHOTOS = 100  # with fewer the calibration error is mostly noise: in bins of a few photos nothing fits
 
@@ -50,10 +50,20 @@ def _scores(answers: Sequence[Answer], rules: GateConfig) -> list[Finding]:
     right = accuracy(answers)
     effect = evidence.design_effect([one.right for one in answers], [one.unit for one in answers])
     bounds = evidence.wilson(right * len(answers) / effect, len(answers) / effect, rules.confidence)
-    return [
+    found = [
         _floor("accuracy", right, rules.min_accuracy, len(answers), rules, bounds),
         _floor("macro_f1", macro_f1(answers), rules.min_macro_f1, len(answers), rules),
     ]
+    return found if len(answers) >= rules.min_support else [_few(one, len(answers), rules) for one in found]
+
+
+def _few(one: Finding, photos: int, rules: GateConfig) -> Finding:
+    """A floor on fewer photos than ``min_support``: missed only where that is no chance, reached not surely at all."""
+    assert one.threshold is not None
+    if one.high is not None and one.high < one.threshold:
+        return one
+    said = f"{one.sentence}, but {photos} photos are too few to tell: {rules.min_support} needed"
+    return replace(one, state=NOT_ENOUGH, sentence=said)
 
 
 def _recalls(answers: Sequence[Answer], rules: GateConfig) -> list[Finding]:
@@ -107,7 +117,9 @@ def _field(facts: Facts, rules: GateConfig) -> list[Finding]:
         else:
             ok = value >= least
             said = f"{name} {value:.3f}{on} {'reaches' if ok else 'is below'} {least:.3f}"
-            found.append(Finding(name, PASSED if ok else FAILED, said, value, least))
+            one = Finding(name, PASSED if ok else FAILED, said, value, least)
+            photos = facts.field_photos
+            found.append(one if photos is None or photos >= rules.min_support else _few(one, photos, rules))
     return found
 
 

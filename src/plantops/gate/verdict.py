@@ -76,7 +76,11 @@ class Verdict:
 
     @property
     def _judged(self) -> bool:
-        return any(one.state == PASSED and one.evidence for one in self.findings)
+        """Whether a rule was passed that says something good of the model, or one was measured that cannot tell yet."""
+        return any(
+            one.evidence and (one.state == PASSED or (one.state == NOT_ENOUGH and one.value is not None))
+            for one in self.findings
+        )
 
     @property
     def binding(self) -> list[str]:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from plantops import artifacts, dvc, gate, process
-from plantops.artifacts import SPLIT_FILE
+from plantops.artifacts import SPLIT_FILE, Learned
 from plantops.bundle import Bundle
 from plantops.config import Config
 from plantops.shelf import Shelf
@@ -32,8 +32,8 @@ def champion(
     then, now = artifacts.rows(folder / SPLIT_FILE), artifacts.rows(config.root / artifacts.INDEX)
     ours, theirs = bundle.manifest.classes, Bundle.load(folder).manifest.classes
     names = {name: name for name in theirs if name in ours} | renamed(then, now, theirs, ours)
-    unfair = _learned(artifacts.learned(folder), now)
-    fair = {one.photo for one in answers if one.photo not in unfair and one.actual in names.values()}
+    not_fair = unfair(artifacts.learned(folder), now)
+    fair = {one.photo for one in answers if one.photo not in not_fair and one.actual in names.values()}
     if not fair:
         return gate.Champion(current.id, current.sample_data, ())
     shared = set(names.values())
@@ -62,9 +62,13 @@ def renamed(
     return {old: new for old, new in found.items() if new not in several}
 
 
-def _learned(learned: Mapping[str, str], now: list[dict[str, str]]) -> set[str]:
-    """The md5 of all photos that a release ``learned`` from, and of others of the same leaf."""
-    kin = {row["group"] for row in now if row["md5"] in learned}
+def unfair(learned: Mapping[str, Learned], now: Iterable[Mapping[str, str]]) -> set[str]:
+    """The md5 of all photos that a release ``learned`` from, and of others of the same leaf.
+
+    A photo that is no more, or was saved anew, still speaks for its leaf.
+    """
+    now = list(now)
+    kin = {row["group"] for row in now if row["md5"] in learned} | {one.group for one in learned.values() if one.group}
     return learned.keys() | {row["md5"] for row in now if row["group"] in kin}
 
 

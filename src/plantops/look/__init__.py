@@ -51,6 +51,7 @@ class Look:
             "classes": [one.to_dict() for one in self.classes],
             "findings": [one.to_dict() for one in self.findings],
             "asked": self.suspects.asked,
+            "learned": self.suspects.learned,
             "not_asked": self.suspects.rest,
         }
 
@@ -74,7 +75,11 @@ def at(
     split_list = Shelf(config.models).release(current.id) / SPLIT_FILE if current else None
     release = artifacts.rows(split_list) if split_list and split_list.is_file() else None
     classes = since.table(photos, release)
-    suspicious = suspects.find(photos, *artifacts.probabilities(config.root / artifacts.PREDICTIONS))
+    suspicious = suspects.find(
+        photos,
+        artifacts.probabilities(config.root / artifacts.PREDICTIONS),
+        artifacts.course(config.root / artifacts.COURSE),
+    )
     versions = alike.find(album, photos)
     scene = rules.Scene(
         photos,

@@ -6,15 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from plantops.look import near
+from plantops import near
 from plantops.look.photos import Album, Photo
-
-# Of 256 bits. Measured on 4,432 real photos (docs/data.md): a picture saved again, smaller, brighter or in other
-# colours is at most 14 away; the next shot of the same leaf at least 30; another leaf at least 78.
-RADIUS = 22
-# Standard deviation of the brightness, of 255, under which a picture shows nothing and its hash says nothing. The
-# flattest of the same photos has 9.4.
-BLANK = 5.0
 
 Group = tuple[Photo, ...]
 
@@ -34,12 +27,12 @@ class Alike:
 def find(album: Album, photos: Iterable[Photo]) -> Alike:
     """Compare all photos that can be used. Decodes in full only those whose hashes are near each other."""
     usable = [one for one in photos if not one.facts.problem]
-    shown = [one for one in usable if one.facts.spread >= BLANK and not one.facts.drawn]
-    clusters = [[shown[at] for at in one] for one in near.clusters([one.facts.hash for one in shown], RADIUS)]
+    shown = [one for one in usable if one.facts.spread >= near.BLANK and not one.facts.drawn]
+    clusters = [[shown[at] for at in one] for one in near.clusters([one.facts.hash for one in shown], near.RADIUS)]
     clusters = [album.with_pixels(one) for one in clusters]
     same = [group for one in clusters for group in _groups(one, [photo.facts.pixels or photo.md5 for photo in one])]
     # By their bytes alone: what shows nothing, and drawn sample leaves, whose shots differ less than those of photos.
-    others = [one for one in usable if one.facts.spread < BLANK or one.facts.drawn]
+    others = [one for one in usable if one.facts.spread < near.BLANK or one.facts.drawn]
     same += _groups(others, [one.md5 for one in others])
     versions = [_first_of_each(one) for one in clusters]
     return Alike(tuple(same), tuple(one for one in versions if len({_picture(photo) for photo in one}) > 1))

@@ -6,22 +6,16 @@ import hashlib
 import json
 from dataclasses import astuple, dataclass
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
+from plantops import near
 from plantops.photo import NotAPhoto, is_drawn, is_turned, open_photo, pixels, whole
 from plantops.preprocess import Preprocessing
 
 VERSION = 1  # of what is written here: another one has every photo looked at again
 EMPTY, FOREIGN, HUGE, DAMAGED = "empty", "foreign", "huge", "damaged"
-HASH_BITS = 256
 
-_SIDE, _WAVES = 32, 16
-_SMALL = Preprocessing(_SIDE, "squash", "bilinear", True, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-_GREY = np.array([0.299, 0.587, 0.114], np.float32)
-_n = np.arange(_SIDE)
-_COSINES = np.cos(np.pi * (2 * _n + 1) * _n[:_WAVES, None] / (2 * _SIDE)).astype(np.float32)
+_SMALL = Preprocessing(near.SIDE, "squash", "bilinear", True, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 
 @dataclass(frozen=True)
@@ -29,7 +23,7 @@ class Facts:
     """What a look at a photo gave; ``problem`` (one of the kinds above) and why, in words, where it cannot be used.
 
     ``width``, ``height``: pixels as stored. ``odd``: what its colours are where they are not plain RGB. ``spread``:
-    standard deviation of the brightness, 0 to 128. ``hash``: HASH_BITS as hex. ``pixels``: a digest of all upright
+    standard deviation of the brightness, 0 to 128. ``hash``: near.HASH_BITS as hex. ``pixels``: a digest of all upright
     pixels; empty until somebody asked for it.
     """
 
@@ -68,18 +62,8 @@ def read(data: bytes) -> Facts:
         small = pixels(image, _SMALL)
     except NotAPhoto as error:
         return Facts(DAMAGED, str(error), image.format or "", *image.size)
-    grey = small.astype(np.float32) @ _GREY
-    return Facts("", "", *known, round(float(grey.std()), 2), perceptual(grey))
-
-
-def perceptual(grey: NDArray[np.float32]) -> str:
-    """A hash of what a picture shows, hex: which of its lowest 16 x 16 cosine waves are above their median.
-
-    ``grey``: brightness, shape (32, 32). pHash (Zauner 2010, phash.org) at 256 bits in place of 64.
-    """
-    waves = (_COSINES @ grey @ _COSINES.T).ravel()
-    median = np.partition(waves[1:], len(waves) // 2 - 1)[len(waves) // 2 - 1]  # a fifth of what np.median takes
-    return np.packbits(waves > median).tobytes().hex()
+    grey = near.grey(small)
+    return Facts("", "", *known, round(float(grey.std()), 2), near.perceptual(grey))
 
 
 def pixel_digest(data: bytes) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 
-from plantops.look.alike import BLANK
 from plantops.look.facts import DAMAGED, EMPTY, FOREIGN, HUGE
 from plantops.look.findings import Case, Finding, count
 from plantops.look.photos import Photo
+from plantops.near import BLANK
 
 _AGAIN = "copy them again, or remove them; then dvc add"
 _PROBLEMS = {

@@ -117,12 +117,10 @@ def _thumbnail(path: Path) -> str:
 
 
 def _asked(seen: Look) -> str:
-    if not seen.suspects.asked:
-        said = "No model was asked about labels: none has answered photos that it did not learn from yet."
+    if not (whom := seen.suspects.whom()):
+        said = "No model was asked about labels: none has been trained on these photos yet."
     else:
-        asked, rest = seen.suspects.asked, seen.suspects.rest
-        said = f"A model was asked about the labels of {asked:,} photos that it did not learn from. The other {rest:,} "
-        said += "were not asked about: a model agrees with what it has learned by heart."
+        said = f"A model was asked about the labels of {whom}."
     return f'<p class="soft">{said}</p>'
 
 

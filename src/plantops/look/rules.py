@@ -137,13 +137,12 @@ def _labels(scene: Scene) -> Iterator[Finding]:
         cases = tuple(Case((photo.path,), f"was {then}") for photo, then in scene.relabelled)
         said = f"in another class than for the release in service: {count(len(cases))}"
         yield Finding("relabelled", said, "look at them", cases)
-    found, asked, rest = scene.suspects.found, scene.suspects.asked, scene.suspects.rest
+    found = scene.suspects.found
     if found:
         cases = tuple(
             Case((one.photo.path,), f"{one.predicted} {one.confidence:.2f}, its folder {one.own:.2f}") for one in found
         )
-        said = f"{len(found):,} of {count(asked)} contradict their folder, by a model that did not learn from them"
-        said += f"; {rest:,} others were not asked about"
+        said = f"a model contradicts the folder of {count(len(found))} (asked about {scene.suspects.whom()})"
         yield Finding("suspects", said, "look at them, and move those that lie in the wrong folder", cases)
 
 

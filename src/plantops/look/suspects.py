@@ -1,13 +1,16 @@
-"""Photos whose folder a model contradicts that did not learn from them: for a person to look at, never moved.
+"""Photos whose folder a model contradicts: for a person to look at, never moved.
 
-Confident learning (Northcutt, Jiang, Chuang 2021, arXiv:1911.00068, there filter_by='confident_learning'): a photo
-is confidently of a class when its probability there is at least the mean of that class's own photos. Written out, in
-place of cleanlab (Apache 2.0), because that takes two seconds to import for these lines; the tests compare the two.
+Those that it did not learn from are found by confident learning (Northcutt, Jiang, Chuang 2021, arXiv:1911.00068, there
+filter_by='confident_learning'): a photo is confidently of a class when its probability there is at least the mean of
+that class's own photos. Written out, in place of cleanlab (Apache 2.0), because that takes two seconds to import for
+these lines; the tests compare the two.
+
+Those that it learned from are found by what it took them for all along, while it learned: see ml/course.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,40 +18,79 @@ from numpy.typing import NDArray
 
 from plantops.look.photos import Photo
 
+Course = Mapping[str, tuple[str, str, float, float]]
+
+
+_ALL_ALONG = 0.3  # so much more share for another class than for its own: docs/data.md has what that finds
+
 
 @dataclass(frozen=True)
 class Suspect:
-    """A photo, what the model takes it for, and how probable it finds that and the folder (0 to 1)."""
+    """A photo, what the model takes it for, and how probable it finds that and the folder (0 to 1).
+
+    ``learned``: the model learned from it, and the two are means over the training.
+    """
 
     photo: Photo
     predicted: str
     confidence: float
     own: float
+    learned: bool = False
 
 
 @dataclass(frozen=True)
 class Suspects:
-    """The worst first; ``asked``: photos that the model was asked about and had not learned from; ``rest``: others."""
+    """The worst first; ``asked``: photos that the model had not learned from; ``learned``: that it had; ``rest``."""
 
     found: tuple[Suspect, ...]
     asked: int
+    learned: int
     rest: int
 
+    def whom(self) -> str:
+        """Whom the model was asked about, in words; empty when about nobody."""
+        parts = []
+        if self.asked:
+            parts.append(f"{self.asked:,} that it did not learn from, by its answers")
+        if self.learned:
+            parts.append(f"{self.learned:,} that it learned from, by what it took them for all along")
+        if parts and self.rest:
+            parts.append(f"{self.rest:,} others not at all")
+        return "; ".join(parts)
 
-def find(photos: Sequence[Photo], classes: Sequence[str], answers: Mapping[str, Sequence[float]]) -> Suspects:
-    """``answers``: md5: probabilities, in the order of ``classes``, of photos that the model did not learn from."""
-    number = {name: at for at, name in enumerate(classes)}
-    asked = [one for one in photos if one.md5 in answers and one.label in number and not one.facts.problem]
-    usable = sum(not one.facts.problem for one in photos)
+
+def find(
+    photos: Sequence[Photo], answers: tuple[Sequence[str], Mapping[str, Sequence[float]]], course: Course
+) -> Suspects:
+    """``answers``: classes, and by md5 their probabilities, for photos that the model did not learn from.
+
+    ``course``: by md5 of those that it did: class, what it was taken for, the shares of both.
+    """
+    usable = [one for one in photos if not one.facts.problem]
+    asked = [one for one in usable if one.md5 in answers[1] and one.label in answers[0]]
+    learned = [one for one in usable if one.md5 not in answers[1] and one.label == course.get(one.md5, ("",))[0]]
+    found = [*_held_out(asked, *answers), *_all_along(learned, course)]
+    found.sort(key=lambda one: one.own - one.confidence)
+    return Suspects(tuple(found), len(asked), len(learned), len(usable) - len(asked) - len(learned))
+
+
+def _held_out(
+    asked: Sequence[Photo], classes: Sequence[str], answers: Mapping[str, Sequence[float]]
+) -> Iterator[Suspect]:
     if not asked:
-        return Suspects((), 0, usable)
+        return
+    number = {name: at for at, name in enumerate(classes)}
     labels = np.array([number[one.label] for one in asked])
     shares = np.array([answers[one.md5] for one in asked])
-    found = [
-        Suspect(asked[at], classes[best], float(shares[at, best]), float(shares[at, labels[at]]))
-        for at, best in confident(labels, shares)
-    ]
-    return Suspects(tuple(found), len(asked), usable - len(asked))
+    for at, best in confident(labels, shares):
+        yield Suspect(asked[at], classes[best], float(shares[at, best]), float(shares[at, labels[at]]))
+
+
+def _all_along(learned: Iterable[Photo], course: Course) -> Iterator[Suspect]:
+    for photo in learned:
+        _, taken_for, share, own = course[photo.md5]
+        if share - own >= _ALL_ALONG:
+            yield Suspect(photo, taken_for, share, own, learned=True)
 
 
 def confident(labels: NDArray[np.int64], shares: NDArray[np.float64]) -> list[tuple[int, int]]:

@@ -57,12 +57,8 @@ def lines(seen: Look) -> Iterator[tuple[str, str]]:
         yield from said(one)
     if not seen.findings:
         yield "nothing found", "green"
-    if seen.suspects.asked and not seen.suspects.found:
-        asked, rest = seen.suspects.asked, seen.suspects.rest
-        yield (
-            f"the model agrees with the folders of the {asked:,} photos it did not learn from ({rest:,} not asked)",
-            "",
-        )
+    if seen.suspects.whom() and not seen.suspects.found:
+        yield f"the model agrees with the folders (asked about {seen.suspects.whom()})", ""
 
 
 def said(one: Finding) -> Iterator[tuple[str, str]]:

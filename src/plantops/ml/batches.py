@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 SHIFT = 0.1  # of the side
+COMPRESSED, QUALITY = 0.3, (25, 95)  # share of the photos that are JPEG once more, and how badly
+SOFT = 0.5  # share of the photos that are blurred, each as much as chance says
+_BINOMIAL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)  # a blur by one pixel (standard deviation)
 
-Batch = tuple[torch.Tensor, torch.Tensor]
+Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # pixels, class numbers, rows
 
 
 @dataclass(frozen=True)
@@ -28,10 +33,10 @@ class Photos(Dataset[Batch]):  # type: ignore[misc]
         return len(self.rows)
 
     def __getitems__(self, chosen: Sequence[int]) -> Batch:
-        """A batch: uint8 (n, size, size, 3) and class numbers (n,)."""
+        """A batch: uint8 (n, size, size, 3), class numbers (n,) and rows (n,)."""
         rows = self.rows[chosen]
-        pixels = self.images[rows] if self.vary is None else moved(self.images, rows, self.vary)
-        return torch.from_numpy(pixels), torch.from_numpy(self.labels[chosen])
+        pixels = self.images[rows] if self.vary is None else varied(self.images, rows, self.vary)
+        return torch.from_numpy(pixels), torch.from_numpy(self.labels[chosen]), torch.from_numpy(rows)
 
 
 def loader(photos: Photos, batch_size: int, seed: int | None = None) -> DataLoader[Batch]:
@@ -46,6 +51,16 @@ def loader(photos: Photos, batch_size: int, seed: int | None = None) -> DataLoad
         collate_fn=_as_is,
         generator=torch.Generator().manual_seed(seed) if shuffled else None,
     )
+
+
+def varied(images: NDArray[np.uint8], rows: NDArray[np.int64], vary: np.random.Generator) -> NDArray[np.uint8]:
+    """Read ``rows`` of ``images``, moved, and some of them saved again as JPEG of a quality that chance says."""
+    pixels = moved(images, rows, vary)
+    for at in np.flatnonzero(vary.random(len(pixels)) < COMPRESSED):
+        file = io.BytesIO()
+        Image.fromarray(pixels[at]).save(file, "JPEG", quality=int(vary.integers(*QUALITY)))
+        pixels[at] = np.asarray(Image.open(file))
+    return pixels
 
 
 def moved(images: NDArray[np.uint8], rows: NDArray[np.int64], vary: np.random.Generator) -> NDArray[np.uint8]:
@@ -103,6 +118,21 @@ def model_input(pixels: torch.Tensor, mean: torch.Tensor, std: torch.Tensor, lig
     gain = 1 / (255 * std) if light is None else light.gain / (255 * std)
     offset = -mean / std if light is None else (light.offset - mean) / std
     return torch.addcmul(offset, pixels.float(), gain).permute(0, 3, 1, 2)
+
+
+def softened(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """The model's input, some of it blurred by up to a pixel: photos people send are less sharp than a data set's.
+
+    ``images``: float32 (n, 3, size, size). docs/experiments.md has what it is good for.
+    """
+    count = len(images)
+    strength = torch.rand(count, generator=generator) * (torch.rand(count, generator=generator) < SOFT)
+    line = torch.tensor(_BINOMIAL, device=images.device)
+    kernel = torch.outer(line, line).expand(3, 1, -1, -1)
+    wide = torch.nn.functional.pad(images, (2, 2, 2, 2), mode="reflect")
+    with torch.autocast(images.device.type, enabled=False):  # in float32: these are the photos, not yet the network
+        blurred = torch.nn.functional.conv2d(wide, kernel, groups=3)
+    return torch.lerp(images, blurred, strength.view(count, 1, 1, 1).to(images.device))
 
 
 def smaller(images: torch.Tensor) -> torch.Tensor:

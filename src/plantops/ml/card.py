@@ -39,27 +39,32 @@ def _lines(metrics: Mapping[str, Any], info: Info, prepared: Prepared) -> Iterat
         "",
         "## Classes",
         "",
-        "| class | test photos | recall | interval | precision | F1 |",
-        "|---|--:|--:|--:|--:|--:|",
+        "| class | test photos | recall | interval | precision | interval | F1 |",
+        "|---|--:|--:|--:|--:|--:|--:|",
     )
     for name, one in metrics["per_class"].items():
-        interval = f"{one['recall_low']:.3f} – {one['recall_high']:.3f}" if one["support"] else "–"
         cells = (
             _safe(plain(name)),
             one["support"],
             _number(one["recall"]),
-            interval,
+            _interval(one, "recall"),
             _number(one["precision"]),
+            _interval(one, "precision"),
             _number(one["f1"]),
         )
         yield "| " + " | ".join(map(str, cells)) + " |"
 
 
 def _scores(metrics: Mapping[str, Any]) -> Iterator[str]:
-    field, health = metrics.get("field") or {}, metrics.get("health")
+    field = metrics.get("field") or {}
     if field.get("photos"):
         yield _row(f"accuracy on {field['photos']:,} field photos", field, "accuracy")
+        yield from _health(field, " in the field")
     yield _row(f"accuracy on {metrics['photos']:,} test photos", metrics, "accuracy")
+    guess = share(metrics["background_guess"])
+    yield f"| from eight background pixels alone (guessing: {guess}) | {metrics['background_accuracy']:.3f} | |"
+    if metrics.get("on_leaf") is not None:
+        yield f"| activation on the leaf (which covers {share(metrics['leaf_area'])}) | {metrics['on_leaf']:.3f} | |"
     for key, title in (("macro_f1", "macro-F1"), ("balanced_accuracy", "balanced accuracy"),
                        ("ece", "calibration error (ECE)"), ("brier", "Brier score")):  # fmt: skip
         yield f"| {title} | {metrics[key]:.3f} | |"
@@ -67,19 +72,26 @@ def _scores(metrics: Mapping[str, Any]) -> Iterator[str]:
         for key, title in (("accuracy", "accuracy"), ("macro_f1", "macro-F1")):
             around = f"{told[key]['mean']:.3f} ± {told[key]['std']:.3f}"
             yield f"| {title} over {len(told['seeds'])} seeds, ± one standard deviation | {around} | |"
-    if health:
-        yield _row(f"diseased leaves found, of {health['diseased']:,}", health, "diseased_found")
-        yield _row(f"healthy leaves let be, of {health['healthy']:,}", health, "healthy_spared")
+    yield from _health(metrics)
     if metrics.get("unsure") and metrics.get("accuracy_when_sure") is not None:
         sure = f"accuracy when sure (confidence ≥ {metrics['unsure']:.2f}; {share(metrics['coverage'])} of photos)"
         yield f"| {sure} | {metrics['accuracy_when_sure']:.3f} | |"
-    yield f"| from eight background pixels alone | {metrics['background_accuracy']:.3f} | |"
-    if metrics.get("on_leaf") is not None:
-        yield f"| activation on the leaf (which covers {share(metrics['leaf_area'])}) | {metrics['on_leaf']:.3f} | |"
+
+
+def _health(of: Mapping[str, Any], where: str = "") -> Iterator[str]:
+    if health := of.get("health"):
+        yield _row(f"diseased leaves found{where}, of {health['diseased']:,}", health, "diseased_found")
+        yield _row(f"healthy leaves let be{where}, of {health['healthy']:,}", health, "healthy_spared")
 
 
 def _row(title: str, values: Mapping[str, Any], key: str) -> str:
     return f"| {title} | {values[key]:.3f} | {values[f'{key}_low']:.3f} – {values[f'{key}_high']:.3f} |"
+
+
+def _interval(one: Mapping[str, Any], key: str) -> str:
+    """None was measured for a class without photos, or that was never answered."""
+    low, high = one[f"{key}_low"], one[f"{key}_high"]
+    return "–" if low is None else f"{low:.3f} – {high:.3f}"
 
 
 def _number(value: float | None) -> str:

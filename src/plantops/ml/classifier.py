@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from plantops.ml.batches import Batch, Light, model_input, smaller
+from plantops.ml.batches import Batch, Light, model_input, smaller, softened
+from plantops.ml.course import Course
 from plantops.ml.frameworks import lightning, torch
 from plantops.ml.params import Params
 from plantops.ml.scores import accuracy, confusion, macro_f1
@@ -39,10 +40,16 @@ class Tally:
 
 
 class Classifier(lightning.LightningModule):  # type: ignore[misc]
-    """Learns photos (uint8 (n, size, size, 3)) and class numbers with AdamW and a one-cycle learning rate."""
+    """Learns photos (uint8 (n, size, size, 3)) and class numbers with AdamW and a one-cycle learning rate.
 
-    def __init__(self, network: torch.nn.Module, spec: Preprocessing, params: Params, small_epochs: int = 0) -> None:
+    ``course`` is told every answer to a photo that is learned from.
+    """
+
+    def __init__(
+        self, network: torch.nn.Module, spec: Preprocessing, params: Params, course: Course, small_epochs: int = 0
+    ) -> None:
         super().__init__()
+        self.course = course
         self.small_epochs = small_epochs
         self.network = network
         self.params = params
@@ -55,17 +62,19 @@ class Classifier(lightning.LightningModule):  # type: ignore[misc]
         self.tallies = {"train": Tally(self.classes), "val": Tally(self.classes)}
 
     def training_step(self, batch: Batch, _index: int) -> torch.Tensor:
-        """Learn from a batch, in another light each time."""
-        pixels, labels = batch
+        """Learn from a batch, in another light and sharpness each time."""
+        pixels, labels, rows = batch
         images = model_input(pixels, self.mean, self.std, Light.draw(pixels, self.dice))
-        logits = self.network(smaller(images) if self.current_epoch < self.small_epochs else images)
+        images = smaller(images) if self.current_epoch < self.small_epochs else images
+        logits = self.network(softened(images, self.dice))
         loss = self.learn(logits, labels)
         self.tallies["train"].add(loss.detach(), logits.detach(), labels)
+        self.course.add(rows, logits.detach())
         return loss
 
     def validation_step(self, batch: Batch, _index: int) -> None:
         """Judge a batch as it is."""
-        pixels, labels = batch
+        pixels, labels, _ = batch
         logits = self.network(model_input(pixels, self.mean, self.std, None))
         self.tallies["val"].add(self.judge(logits, labels), logits, labels)
 

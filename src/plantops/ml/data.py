@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from plantops import console
+from plantops import console, near
 from plantops.errors import MOVED, StepFailed
 from plantops.ml import split, stage
 from plantops.ml.files import DATA_METRICS, PREPARED, READ, fresh_folder, open_csv, write_json
@@ -42,6 +42,7 @@ class Read:
     md5: str
     pixels: NDArray[np.uint8] | None = None
     drawn: bool = False
+    shows: str = ""  # by plantops.near
     reason: str = ""
     gone: bool = False
 
@@ -54,6 +55,7 @@ class Kept:
     drawn: frozenset[str]
     set_aside: dict[str, str]
     md5s: dict[str, str]
+    shown: dict[str, str]
 
 
 def main() -> None:
@@ -65,7 +67,7 @@ def main() -> None:
     folder = fresh_folder(PREPARED)
     kept = _pack(folder / IMAGES, raw, before, spec, params)
     sample = _all_drawn(kept)
-    photos, loose = _split(kept.photos, params, raw)
+    photos, loose = _split(kept, params, raw)
     _enough(photos, params)
     write_index(folder / INDEX, photos)
     classes = tuple(sorted({photo.label for photo in photos}))
@@ -91,7 +93,7 @@ def _look(raw: Path) -> Survey:
 
 def _pack(target: Path, raw: Path, found: Survey, spec: Preprocessing, params: Params) -> Kept:
     """Read every file once, write the pixels of the usable ones to ``target``."""
-    kept = Kept([], frozenset(), dict.fromkeys(found.links, _LINK), {})
+    kept = Kept([], frozenset(), dict.fromkeys(found.links, _LINK), {}, {})
     drawn, first = set(), dict[str, str]()
     with target.open("wb") as images:
         for one in _read_all(raw, found, spec, params):
@@ -108,6 +110,7 @@ def _pack(target: Path, raw: Path, found: Survey, spec: Preprocessing, params: P
             first[one.md5] = one.path
             images.write(one.pixels.tobytes())
             drawn.update([one.path] if one.drawn else [])
+            kept.shown[one.path] = one.shows
             label = PurePosixPath(one.path).parts[0]
             kept.photos.append(Photo(len(kept.photos), one.path, one.md5, label, "", ""))
     return replace(kept, drawn=frozenset(drawn))
@@ -149,7 +152,8 @@ def _read_one(raw: Path, path: str, spec: Preprocessing, params: Params) -> Read
             width, height = image.size
             return Read(path, md5, reason=f"{width} x {height} pixels, smaller than {params.prepare.min_side}")
         drawn = is_drawn(image)
-        return Read(path, md5, pixels(image, spec), drawn)
+        shown = pixels(image, spec)
+        return Read(path, md5, shown, drawn, "" if drawn else near.shown(shown))
     except NotAPhoto as error:
         return Read(path, md5, reason=str(error))
 
@@ -175,9 +179,18 @@ def _all_drawn(kept: Kept) -> bool:
     return bool(kept.drawn)
 
 
-def _split(photos: list[Photo], params: Params, raw: Path) -> tuple[list[Photo], int]:
-    """The photos with group and split, and how many have no group but themselves."""
-    names, loose = split.group_names((photo.path for photo in photos), params.split.group_by, raw)
+def _split(kept: Kept, params: Params, raw: Path) -> tuple[list[Photo], int]:
+    """The photos with group and split, and how many have no group but themselves.
+
+    One picture saved twice is on one side: its groups are one. Drawn sample leaves are not compared.
+    """
+    photos = kept.photos
+    given, loose = split.group_names((photo.path for photo in photos), params.split.group_by, raw)
+    names, divided = split.together(given, kept.shown)
+    if moved := len(set(given.values())) - len(set(names.values())):
+        print(f"{moved:,} groups joined others, because photos of both show the same picture")
+    if divided:
+        print(f"{divided:,} groups hold pictures too much alike to be copies: they may be on two sides of the split")
     members: dict[str, Counter[str]] = defaultdict(Counter)
     for photo in photos:
         members[names[photo.path]][photo.label] += 1

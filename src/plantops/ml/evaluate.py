@@ -1,4 +1,4 @@
-"""evaluate: how the checkpoint answers photos that it did not learn from, and what it looks at."""
+"""evaluate: how what will serve answers photos that it did not learn from, and what it looks at."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from plantops.ml import (
     measure,
     pictures,
     predictions,
-    reference,
     remarks,
     report,
     scores,
+    served,
     shortcut,
     spread,
     stage,
@@ -33,8 +33,8 @@ from plantops.ml import (
 from plantops.ml.examine import AS_IT_IS, STRANGE, Asked, Examiner
 from plantops.ml.field import Field
 from plantops.ml.files import fresh_folder, open_csv, write_json
-from plantops.ml.model import Model
-from plantops.ml.params import Evaluate, Params, load
+from plantops.ml.model import Info, Model
+from plantops.ml.params import Params, load
 from plantops.ml.predictions import Answers
 from plantops.ml.prepared import Photo, Prepared
 
@@ -65,9 +65,10 @@ def main() -> None:
             "there are no photos to test on: every class has a single group of photos, or split.test is 0",
             "look at split.group_by and split.test in params.yaml, or add photos of other leaves",
         )
-    asker = examine.examiner(prepared, model)
-    seen = {photo.md5 for photo in Prepared.load().photos} | start.learned().keys()
-    outside = field.read(model.info.preprocessing, model.info.classes, seen)
+    fresh_folder(files.EVALUATED)
+    asker = examine.examiner(prepared, served.choose(params, prepared, model))
+    known = field.Known(Prepared.load(), start.learned().keys())
+    outside = field.read(model.info.preprocessing, model.info.classes, known)
     answered = _ask(asker, prepared, outside, params)
     metrics = _metrics(asker, params, prepared, answered, outside)
     _write(asker, answered, metrics)
@@ -76,6 +77,7 @@ def main() -> None:
     )
     card.write(files.CARD, metrics, model.info, prepared)
     print(f"{metrics['photos']:,} test photos: accuracy {metrics['accuracy']:.3f}, macro-F1 {metrics['macro_f1']:.3f}")
+    print(remarks.audit(metrics))
     for sentence in metrics["remarks"]:
         print(sentence)
 
@@ -97,13 +99,14 @@ def _metrics(
     """All numbers, flat ones first, and remarks on them."""
     classes, test, wanted = asker.model.info.classes, answered.test, params.evaluate
     matrix = scores.confusion(test.actual, test.predicted, len(classes))
-    unsure, unlike = _thresholds(wanted, answered.val)
+    unsure, unlike = examine.thresholds(wanted, answered.val)
     found = {
         **measure.quality(test.probabilities, test.actual, classes),
         **spread.told(params.seed, test, answered.repeats),
-        **_went_on(asker.model, prepared),
+        **_went_on(asker.model.info, prepared),
+        "eight_bits": True if files.EIGHT_BITS.is_file() else None,
         "ece_before": _ece_before(test),
-        "temperature": asker.model.temperature,
+        "temperature": asker.temperature,
         "fitted": asker.fitted,
         "target_accuracy": wanted.target_accuracy,
         "unsure": unsure,
@@ -124,21 +127,11 @@ def _metrics(
     return {**values, "remarks": remarks.of(values)}
 
 
-def _went_on(model: Model, prepared: Prepared) -> dict[str, Any]:
+def _went_on(info: Info, prepared: Prepared) -> dict[str, Any]:
     """The release that the training went on from, and how many held-out photos it had learned from, where it did."""
-    if not model.info.started_from:
+    if not info.started_from:
         return {}
-    return {"started_from": model.info.started_from, "left_out": prepared.meta.count - len(prepared.photos)}
-
-
-def _thresholds(wanted: Evaluate, val: Asked | None) -> tuple[float | None, float | None]:
-    """``unsure`` and ``unlike``, chosen on validation photos; None where they cannot be chosen."""
-    if val is None or len(val.photos) < reference.FEWEST:
-        return None, None
-    unsure = calibration.threshold(val.confidence, val.right, wanted.target_accuracy)
-    unlike = None if val.distances is None else reference.threshold(val.distances, wanted.false_alarms)
-    # Rounded down, so that the photo that the threshold is taken from stays above it.
-    return (None if unsure is None else np.floor(unsure * 1e6) / 1e6), unlike
+    return {"started_from": info.started_from, "left_out": prepared.meta.count - len(prepared.photos)}
 
 
 def _ece_before(test: Asked) -> float:
@@ -166,14 +159,17 @@ def _shortcuts(prepared: Prepared, test: Asked) -> dict[str, Any]:
 
 
 def _field(asked: Asked | None, outside: Field, classes: Sequence[str], unsure: float | None) -> dict[str, Any]:
-    told: dict[str, Any] = {"photos": 0, "left_out": len(outside.set_aside)}
+    copies = [{"path": path, "of": of} for path, of in sorted(outside.copies.items())]
+    told: dict[str, Any] = {"photos": 0, "left_out": len(outside.set_aside), "copies": copies}
     if asked is None:
         return told
     matrix = scores.confusion(asked.actual, asked.predicted, len(classes))
     named = {name: one for name, one in measure.per_class(matrix, classes).items() if one["support"]}
     quality = measure.quality(asked.probabilities, asked.actual, classes)
     sure = measure.abstention(asked.confidence, asked.right, unsure)
-    return {**told, **quality, **sure, "confusions": measure.confusions(matrix, classes), "per_class": named}
+    health = measure.health(matrix, classes)
+    views = {"health": health} if health else {}
+    return {**told, **quality, **sure, **views, "confusions": measure.confusions(matrix, classes), "per_class": named}
 
 
 def _strange(test: Asked, made: Asked, unlike: float | None) -> dict[str, Any]:
@@ -195,7 +191,6 @@ def _strange(test: Asked, made: Asked, unlike: float | None) -> dict[str, Any]:
 def _write(asker: Examiner, answered: Answered, metrics: dict[str, Any]) -> None:
     """Answers, reference, plots and metrics."""
     classes, test = asker.model.info.classes, answered.test
-    fresh_folder(files.EVALUATED)
     if asker.known is not None and "unlike" in metrics:
         usual = drift.learn(examine.held([one for one in (answered.test, answered.val) if one], len(classes)))
         asker.known.write(files.REFERENCE, usual.arrays() if usual else {})

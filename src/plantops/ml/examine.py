@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from plantops.ml import calibration, changed, reference, scores, strange
 from plantops.ml.drift import Held
-from plantops.ml.model import Model, Seen
+from plantops.ml.model import Info, Seen
+from plantops.ml.params import Evaluate
 from plantops.ml.predictions import Answers
 from plantops.ml.prepared import Photo, Prepared
 from plantops.ml.reference import Reference
@@ -21,6 +23,17 @@ _CHANGED = 500  # test photos that are asked again as they might also have come
 _DRAWN = 60  # pictures of each kind that is no leaf
 
 Pixels = NDArray[np.uint8]
+
+
+class Sees(Protocol):
+    """A network that can be asked: the checkpoint's, or a graph that serves in its place."""
+
+    @property
+    def info(self) -> Info:
+        """What it is."""
+
+    def see(self, pixels: Pixels) -> Seen:
+        """All that it says of ``pixels`` (n, size, size, 3), n at least 1."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +74,8 @@ class Asked:
 class Examiner:
     """The model with its temperature (``fitted``: to validation photos), and what is ordinary to it."""
 
-    model: Model
+    model: Sees
+    temperature: float
     known: Reference | None
     fitted: bool
 
@@ -70,20 +84,30 @@ class Examiner:
         number = {name: index for index, name in enumerate(self.model.info.classes)}
         actual = np.array([number.get(photo.label, -1) for photo in photos], np.int64)
         seen = self.model.see(pixels)
-        probabilities = scores.softmax(seen.logits, self.model.temperature)
+        probabilities = scores.softmax(seen.logits, self.temperature)
         far = None if self.known is None or seen.embedding is None else self.known.distances(seen.embedding)
         return Asked(photos, pixels, actual, seen, probabilities, far)
 
 
-def examiner(prepared: Prepared, model: Model) -> Examiner:
+def examiner(prepared: Prepared, model: Sees) -> Examiner:
     """The temperature fitted to validation photos, the reference learned from training photos, as far as there are."""
     val = prepared.of("val")
     found = None
     if val:
         found = calibration.fit_temperature(model.see(pixels(prepared, val)).logits, prepared.labels(val))
     # Six digits, as metrics/evaluation.json has it, from where the bundle takes it.
-    model = replace(model, temperature=1.0 if found is None else round(found, 6))
-    return Examiner(model, _ordinary(prepared, model), found is not None)
+    temperature = 1.0 if found is None else round(found, 6)
+    return Examiner(model, temperature, _ordinary(prepared, model), found is not None)
+
+
+def thresholds(wanted: Evaluate, val: Asked | None) -> tuple[float | None, float | None]:
+    """``unsure`` and ``unlike``, chosen on validation photos; None where they cannot be chosen."""
+    if val is None or len(val.photos) < reference.FEWEST:
+        return None, None
+    unsure = calibration.threshold(val.confidence, val.right, wanted.target_accuracy)
+    unlike = None if val.distances is None else reference.threshold(val.distances, wanted.false_alarms)
+    # Rounded down, so that the photo that the threshold is taken from stays above it.
+    return (None if unsure is None else float(np.floor(unsure * 1e6) / 1e6)), unlike
 
 
 def pixels(prepared: Prepared, photos: Sequence[Photo]) -> Pixels:
@@ -121,7 +145,7 @@ def held(asked: Sequence[Asked], classes: int) -> Held:
     )
 
 
-def _ordinary(prepared: Prepared, model: Model) -> Reference | None:
+def _ordinary(prepared: Prepared, model: Sees) -> Reference | None:
     photos = prepared.of("train")
     photos = photos[:: max(1, -(-len(photos) // _LEARNED))]
     if len(photos) < reference.FEWEST:

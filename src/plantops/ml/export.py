@@ -27,13 +27,12 @@ from plantops.bundle import (
     sha256,
 )
 from plantops.errors import StepFailed
-from plantops.ml import files, golden, quantize, stage, start
+from plantops.ml import files, golden, stage, start
 from plantops.ml.model import Model
 from plantops.ml.onnxfile import write_onnx
 from plantops.ml.params import Export, load
 from plantops.ml.prepared import GOLDEN as ORIGINALS
 from plantops.ml.prepared import SPLITS, Prepared
-from plantops.ml.reference import Reference
 from plantops.ml.runtime import answers
 from plantops.photo import decode
 from plantops.preprocess import Preprocessing
@@ -44,7 +43,7 @@ _CHECKED = 64
 
 def main() -> None:
     """Read data/prepared, models/checkpoint and what evaluate found; write models/candidate."""
-    evaluation = json.loads(files.EVALUATION.read_text())
+    evaluation, decision = json.loads(files.EVALUATION.read_text()), _decision(load().export)
     prepared, model = start.held_out(), replace(Model.load(), temperature=evaluation["temperature"])
     folder = files.fresh_folder(files.CANDIDATE)
     shutil.copyfile(files.CHECKPOINT_FOLDER / files.CHECKPOINT, folder / CHECKPOINT)
@@ -57,11 +56,10 @@ def main() -> None:
     pixels = np.concatenate([_decode(photos, model.info.preprocessing), _some(prepared)])
     worst = check_parity(folder / MODEL, model, pixels)
     print(f"bundle in {folder}; ONNX and checkpoint differ by {worst:.1e} at most on {len(pixels)} photos")
-    manifest = _manifest(folder, prepared, model, evaluation)
-    wanted = load().export
-    if wanted.quantize == "auto":
-        manifest = _in_eight_bits(folder, wanted, prepared, manifest)
-    files.write_json(folder / MANIFEST, manifest.to_dict())
+    if decision and decision["taken"]:
+        shutil.copyfile(files.EIGHT_BITS, folder / MODEL)
+        _record_golden(folder, model)
+    files.write_json(folder / MANIFEST, _manifest(folder, prepared, model, evaluation, decision).to_dict())
 
 
 def check_parity(onnx: Path, model: Model, pixels: NDArray[np.uint8]) -> float:
@@ -79,39 +77,26 @@ def check_parity(onnx: Path, model: Model, pixels: NDArray[np.uint8]) -> float:
     return worst
 
 
-def _in_eight_bits(folder: Path, wanted: Export, prepared: Prepared, manifest: Manifest) -> Manifest:
-    """Take the graph of eight bits where it is worth it; then the golden answers and the scores are its own."""
-    graph = folder / MODEL
-    if not prepared.of("val"):
-        print("export.quantize: there are no validation photos to compare on, so the graph stays as it is")
-        return manifest
-    decision = quantize.attempt(graph, wanted, prepared, _judge(folder, prepared, manifest, "val"))
-    print(f"eight bits: {decision.why}")
-    model = {**manifest.model, "sha256": sha256(graph), "quantized": decision.to_dict()}
-    metrics = manifest.metrics
-    if decision.taken:
-        _record_golden(folder, manifest)
-        served, _ = _judge(folder, prepared, manifest, "test").ask(graph)
-        metrics = {**metrics, "accuracy": round(served.accuracy, 6), "macro_f1": round(served.macro_f1, 6)}
-    return replace(manifest, model=model, metrics=metrics)
+def _decision(wanted: Export) -> dict[str, Any] | None:
+    """What evaluate decided on the graph in eight bits; None where nothing was asked.
+
+    Raises StepFailed where that is not what ``export.quantize`` says now.
+    """
+    there = files.EIGHT_BITS_DECISION.is_file()
+    if there != (wanted.quantize == "auto"):
+        raise StepFailed(
+            f"export.quantize is {wanted.quantize}, and the evaluation was made {'with' if there else 'without'} it",
+            "`- export` belongs among the params of stage evaluate in dvc.yaml (plantops upgrade); then dvc repro",
+        )
+    return json.loads(files.EIGHT_BITS_DECISION.read_text()) if there else None
 
 
-def _judge(folder: Path, prepared: Prepared, manifest: Manifest, split: str) -> quantize.Judge:
-    photos = prepared.of(split)
-    pixels = prepared.images[[photo.row for photo in photos]]
-    known = Reference.read(folder / REFERENCE) if UNLIKE in manifest.thresholds else None
-    return quantize.Judge(
-        pixels, prepared.labels(photos), len(manifest.classes), manifest.preprocessing, manifest.temperature,
-        manifest.thresholds, known,
-    )  # fmt: skip
-
-
-def _record_golden(folder: Path, manifest: Manifest) -> None:
+def _record_golden(folder: Path, model: Model) -> None:
     """The golden answers anew, by the graph that serves."""
     listed = json.loads((folder / GOLDEN).read_text())["photos"]
-    spec, classes = manifest.preprocessing, manifest.classes
-    pixels = np.stack([decode((folder / one["file"]).read_bytes(), spec) for one in listed])
-    rows = answers(folder / MODEL, pixels, spec, manifest.temperature).tolist()
+    spec, classes = model.info.preprocessing, model.info.classes
+    pixels = _decode([(folder / one["file"]).read_bytes() for one in listed], spec)
+    rows = answers(folder / MODEL, pixels, spec, model.temperature).tolist()
     entries = [
         {"file": one["file"], "probabilities": dict(zip(classes, row, strict=True))}
         for one, row in zip(listed, rows, strict=True)
@@ -151,15 +136,22 @@ def _some(prepared: Prepared) -> NDArray[np.uint8]:
     return prepared.images[rows[:: max(1, len(rows) // _CHECKED)][:_CHECKED]]
 
 
-def _manifest(folder: Path, prepared: Prepared, model: Model, evaluation: dict[str, Any]) -> Manifest:
+def _manifest(
+    folder: Path, prepared: Prepared, model: Model, evaluation: dict[str, Any], decision: dict[str, Any] | None
+) -> Manifest:
     info = model.info
-    went_on = {"started_from": info.started_from} if info.started_from else {}
+    more = {"started_from": info.started_from, "quantized": decision}
     counts = Counter((photo.label, photo.split) for photo in prepared.photos)
     return Manifest(
         classes=info.classes,
         preprocessing=info.preprocessing,
         sample_data=info.sample_data,
-        model={"backbone": info.backbone, "parameters": info.parameters, "sha256": sha256(folder / MODEL), **went_on},
+        model={
+            "backbone": info.backbone,
+            "parameters": info.parameters,
+            "sha256": sha256(folder / MODEL),
+            **{key: value for key, value in more.items() if value},
+        },
         data={
             "digest": prepared.meta.digest,
             "photos": prepared.meta.count,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -15,8 +16,8 @@ from PIL import Image
 from plantops.ml.examine import Asked
 from plantops.ml.shortcut import spread
 
-WRONG, RIGHT = 18, 12
-_SIDE = 128  # pixels
+WRONG, RIGHT, CONFUSED = 18, 12, 4
+_SIDE, _THUMB = 128, 64  # pixels
 _QUALITY = 80
 
 Pixels = NDArray[np.uint8]
@@ -49,6 +50,14 @@ def right(asked: Asked, classes: Sequence[str]) -> list[Picture]:
     return [_picture(asked, one, classes) for one in _varied(asked, near)[:RIGHT]]
 
 
+def confused(asked: Asked, classes: Sequence[str], pair: Mapping[str, Any]) -> list[Picture]:
+    """At most 4 small photos of ``pair["actual"]`` that were taken for ``pair["predicted"]``, the surest first."""
+    actual, predicted = list(classes).index(pair["actual"]), list(classes).index(pair["predicted"])
+    found = np.flatnonzero((asked.actual == actual) & (asked.predicted == predicted)).tolist()
+    surest = sorted(found, key=lambda one: -asked.confidence[one])[:CONFUSED]
+    return [_picture(asked, one, classes, _THUMB) for one in surest]
+
+
 def _varied(asked: Asked, ranked: Sequence[int]) -> list[int]:
     """``ranked`` photos, those first that are the first of their pair of actual and answered class, and so on."""
     seen: dict[tuple[int, int], int] = {}
@@ -60,11 +69,12 @@ def _varied(asked: Asked, ranked: Sequence[int]) -> list[int]:
     return [one for *_, one in sorted(turns)]
 
 
-def _picture(asked: Asked, one: int, classes: Sequence[str]) -> Picture:
+def _picture(asked: Asked, one: int, classes: Sequence[str], side: int = _SIDE) -> Picture:
     photo = asked.pixels[one]
-    looked = "" if asked.seen.activation is None else _url(_overlay(photo, asked.seen.activation[one]))
+    maps = asked.seen.activation if side == _SIDE else None
+    looked = "" if maps is None else _url(_overlay(photo, maps[one]), side)
     return Picture(
-        _url(photo), looked, asked.photos[one].path, classes[asked.actual[one]], classes[asked.predicted[one]],
+        _url(photo, side), looked, asked.photos[one].path, classes[asked.actual[one]], classes[asked.predicted[one]],
         float(asked.confidence[one]),
     )  # fmt: skip
 
@@ -78,9 +88,9 @@ def _overlay(photo: Pixels, activation: NDArray[np.floating]) -> Pixels:
     return np.broadcast_to(mixed, photo.shape).clip(0, 255).astype(np.uint8)
 
 
-def _url(photo: Pixels) -> str:
+def _url(photo: Pixels, side: int) -> str:
     image = Image.fromarray(photo)
-    image.thumbnail((_SIDE, _SIDE))
+    image.thumbnail((side, side))
     file = io.BytesIO()
     image.save(file, "JPEG", quality=_QUALITY)
     return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import json
 import warnings
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from plantops.photo import normalise, table
 from plantops.preprocess import Preprocessing
 
 _BATCH = 64
+_TRAIN = "dvc repro --force train"
 _COARSEST = 3  # rows and columns of a map that can point at anything
 
 
@@ -55,14 +57,12 @@ def weights(checkpoint: Path) -> dict[str, torch.Tensor]:
     Raises FileNotFoundError, and StepFailed when it is damaged.
     """
     try:
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
-    except (
-        RuntimeError,
-        torch.serialization.pickle.UnpicklingError,
-        EOFError,
-        KeyError,
-    ) as error:  # torch raises each, by the damage
-        raise StepFailed(f"{checkpoint} is damaged ({type(error).__name__})", "dvc repro --force train") from None
+        held = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    except (RuntimeError, torch.serialization.pickle.UnpicklingError, EOFError) as error:  # each, by the damage
+        raise StepFailed(f"{checkpoint} is damaged ({type(error).__name__})", _TRAIN) from None
+    state = held.get("state_dict") if isinstance(held, Mapping) else None
+    if not isinstance(state, Mapping) or not all(isinstance(key, str) for key in state):
+        raise StepFailed(f"{checkpoint} is damaged (it holds no weights by name)", _TRAIN)
     return {key.removeprefix("network."): value for key, value in state.items()}
 
 
@@ -117,6 +117,19 @@ class Seen:
     activation: NDArray[np.float32] | None
 
 
+def gathered(batches: Iterable[Mapping[str, NDArray[np.float32]]]) -> Seen:
+    """The outputs of :mod:`plantops.ml.graph`, batch by batch, as one; of the maps only that of the class answered."""
+    found = defaultdict[str, list[NDArray[np.float32]]](list)
+    for outputs in batches:
+        for name, values in outputs.items():
+            answer = outputs[LOGITS].argmax(1)
+            found[name].append(values[np.arange(len(values)), answer] if name == MAPS else values)
+    whole = {name: np.concatenate(parts) for name, parts in found.items()}
+    maps = whole.get(MAPS)
+    fine = maps is not None and min(maps.shape[1:]) >= _COARSEST
+    return Seen(whole[LOGITS], whole.get(EMBEDDING), maps if fine else None)
+
+
 @dataclass(frozen=True)
 class Model:
     """A trained network with its description; answers photos as serving does."""
@@ -134,7 +147,11 @@ class Model:
         except FileNotFoundError as error:
             raise StepFailed(f"{error.filename} is missing", "dvc repro train") from None
         network = make(info.backbone, len(info.classes), info.preprocessing.size)
-        network.load_state_dict(state)
+        try:
+            network.load_state_dict(state)
+        except (RuntimeError, TypeError, AttributeError) as error:  # other names or shapes; no tensors
+            said = str(error).strip().partition("\n")[0]
+            raise StepFailed(f"{folder / checkpoint} does not fit {info.backbone}: {said}", _TRAIN) from None
         return cls(info, network.eval())
 
     def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -145,17 +162,8 @@ class Model:
     def see(self, pixels: NDArray[np.uint8]) -> Seen:
         """All that the network says of uint8 (n, size, size, 3); n is 1 or more."""
         graph = Graph(self.network, self.info.preprocessing.size)
-        found: dict[str, list[NDArray[np.float32]]] = {name: [] for name in graph.outputs}
-        for batch in self._batches(pixels):
-            outputs = dict(zip(graph.outputs, graph(batch), strict=True))
-            if MAPS in outputs:
-                outputs[MAPS] = outputs[MAPS][torch.arange(len(batch)), outputs[LOGITS].argmax(1)]
-            for name, values in outputs.items():
-                found[name].append(values.numpy())
-        whole = {name: np.concatenate(parts) for name, parts in found.items()}
-        maps = whole.get(MAPS)
-        fine = maps is not None and min(maps.shape[1:]) >= _COARSEST
-        return Seen(whole[LOGITS], whole.get(EMBEDDING), maps if fine else None)
+        outputs = (zip(graph.outputs, graph(batch), strict=True) for batch in self._batches(pixels))
+        return gathered({name: values.numpy() for name, values in one} for one in outputs)
 
     def _batches(self, pixels: NDArray[np.uint8]) -> Iterator[torch.Tensor]:
         lookup = table(self.info.preprocessing)

@@ -40,6 +40,7 @@ td.n,th.n { text-align:right; white-space:nowrap } tr { break-inside:avoid } tab
 svg text { fill:var(--soft); font-size:11px } .tick,.axis,.column,.count { text-anchor:middle } .tick.left,.name { text-anchor:end }
 .matrix .name { fill:var(--ink); font-size:12px } .matrix .number { fill:var(--soft); font-size:10px } .matrix .count { font-size:9px; fill:var(--ink) }
 .matrix .count.on { fill:var(--card) } .matrix .right { fill:var(--good) } .matrix .wrong { fill:var(--bad) } .frame { fill:none; stroke:var(--edge) }
+.thumbs { white-space:nowrap } .thumbs img { width:44px; height:44px; border-radius:5px; margin:2px 4px 2px 0; vertical-align:middle }
 .bar { display:block; height:9px; border-radius:5px; background:var(--good); min-width:2px } .barcell { width:45% }
 footer { margin-top:40px; border-top:1px solid var(--edge); padding-top:10px }
 @media (max-width:640px) { .hide { display:none } main { padding:20px 14px 40px } .gallery { grid-template-columns:1fr 1fr; gap:10px }
@@ -70,21 +71,23 @@ It was asked about {{ "{:,}".format(m.photos) }} test photos{% if m.field is def
 {% if right %}<h2>What it got right</h2>
 <p class="soft">An ordinary photo of each class{% if looked %}. If what is bright is not on the leaf, the answer is right for the wrong reason{% endif %}.</p>{{ gallery(right) }}{% endif %}
 
-{% macro classes(of) %}<div class="scroll"><table><tr><th>class</th><th class="n">photos</th><th class="n">recognised</th><th class="hide">0 … 1, with the 95 % interval</th><th class="n" title="of the photos that it called so, the share that are">to be trusted</th><th class="n">F1</th></tr>
-{% for name, one in of %}<tr><td title="{{ plain(name) }}">{{ spoken(name) }}</td><td class="n">{{ one.support }}</td><td class="n">{{ percent(one.recall) }}</td><td class="hide">{{ whisker(one.recall_low, one.recall, one.recall_high) }}</td><td class="n">{{ percent(one.precision) }}</td><td class="n">{{ number(one.f1) }}</td></tr>
+{% macro classes(of) %}<div class="scroll"><table><tr><th>class</th><th class="n">photos</th><th class="n">recognised</th><th class="hide">0 … 1, with the 95 % interval</th><th class="n" title="of the photos that it called so, the share that are">to be trusted</th><th class="n hide">95 % interval</th><th class="n">F1</th></tr>
+{% for name, one in of %}<tr><td title="{{ plain(name) }}">{{ spoken(name) }}</td><td class="n">{{ one.support }}</td><td class="n">{{ percent(one.recall) }}</td><td class="hide">{{ whisker(one.recall_low, one.recall, one.recall_high) }}</td><td class="n">{{ percent(one.precision) }}</td><td class="n hide">{{ reach(one.precision_low, one.precision_high) }}</td><td class="n">{{ number(one.f1) }}</td></tr>
 {% endfor %}</table></div>{% endmacro %}
-{% if field_classes %}<h2>Class by class, in the field</h2>{{ classes(field_classes) }}{% endif %}
-<h2>Class by class</h2>
+{% for view in views %}
+<h2>Class by class{{ view.where }}</h2>
 <p class="soft"><b>Recognised</b>: of the photos of this class, the share that was called so (recall). <b>To be trusted</b>: of the photos that were called so, the share that are (precision). Worst first.</p>
-{{ classes(per_class) }}
-{% if m.confusions %}<h2>What it takes for what</h2>
-<div class="scroll"><table class="narrow"><tr><th>is</th><th>was taken for</th><th class="n">photos</th></tr>{% for one in m.confusions %}
-<tr><td>{{ spoken(one.actual) }}</td><td>{{ spoken(one.predicted) }}</td><td class="n">{{ one.count }} of {{ one.of }}</td></tr>{% endfor %}</table></div>{% endif %}
-{% if matrix %}<div class="scroll" style="margin-top:16px">{{ matrix }}</div>{% endif %}
+{{ classes(view.per_class) }}
+{% if view.of.health is defined %}<p><b>Diseased or healthy</b>, whatever the disease: {{ percent(view.of.health.diseased_found) }} of {{ "{:,}".format(view.of.health.diseased) }} diseased leaves were found ({{ reach(view.of.health.diseased_found_low, view.of.health.diseased_found_high) }}), {{ percent(view.of.health.healthy_spared) }} of {{ "{:,}".format(view.of.health.healthy) }} healthy ones let be ({{ reach(view.of.health.healthy_spared_low, view.of.health.healthy_spared_high) }}).</p>{% endif %}
+{% if view.confusions %}<h2>What it takes for what{{ view.where }}</h2>
+<div class="scroll"><table class="narrow"><tr><th>is</th><th>was taken for</th><th class="n">photos</th><th>the surest of them</th></tr>{% for one, found in view.confusions %}
+<tr><td>{{ spoken(one.actual) }}</td><td>{{ spoken(one.predicted) }}</td><td class="n">{{ one.count }} of {{ one.of }}</td><td class="thumbs">{% for it in found %}<img src="{{ it.photo }}" title="{{ plain(it.path) }}: {{ percent(it.confidence) }}" alt="photo of {{ spoken(one.actual) }}">{% endfor %}</td></tr>{% endfor %}</table></div>{% endif %}
+{% if view.matrix %}<div class="scroll" style="margin-top:16px">{{ view.matrix }}</div>{% endif %}
 
-<h2>Can its confidence be trusted?</h2>
-<div class="pair"><div><h3>Calibration</h3><p class="soft">On the dotted line, “90 %” means right nine times in ten. Mean gap {{ percent(m.ece) }} (before its confidence was put right: {{ percent(m.ece_before) }}), temperature {{ "%.2f"|format(m.temperature) }}, Brier score {{ number(m.brier) }}.</p>{{ reliability }}</div>
-<div><h3>Saying “I am not sure”</h3><p class="soft">{% if m.unsure is defined and m.unsure == 0 %}It never abstains: all its answers on validation photos together reach the {{ percent(m.target_accuracy) }} that are wanted.{% elif m.unsure is defined %}Under a confidence of {{ percent(m.unsure) }} it abstains (chosen on validation photos so that its answers reach {{ percent(m.target_accuracy) }}): then it answers {{ percent(m.coverage) }} of the test photos{% if m.accuracy_when_sure is defined %} and is right on {{ percent(m.accuracy_when_sure) }} of them (circle){% endif %}.{% else %}It never abstains: no confidence was found at which its answers reach {{ percent(m.target_accuracy) }}.{% endif %}</p>{{ coverage }}</div></div>
+<h2>Can its confidence be trusted{{ view.where }}?</h2>
+<div class="pair"><div><h3>Calibration</h3><p class="soft">On the dotted line, “90 %” means right nine times in ten. Mean gap {{ percent(view.of.ece) }}{% if view.of.ece_before is defined %} (before its confidence was put right: {{ percent(view.of.ece_before) }}), temperature {{ "%.2f"|format(m.temperature) }}{% endif %}, Brier score {{ number(view.of.brier) }}.</p>{{ view.reliability }}</div>
+<div><h3>Saying “I am not sure”</h3><p class="soft">{% if m.unsure is defined and m.unsure == 0 %}It never abstains: all its answers on validation photos together reach the {{ percent(m.target_accuracy) }} that are wanted.{% elif m.unsure is defined %}Under a confidence of {{ percent(m.unsure) }} it abstains (chosen on validation photos so that its answers reach {{ percent(m.target_accuracy) }}): then it answers {{ percent(view.of.coverage) }} of these photos{% if view.of.accuracy_when_sure is defined and view.of.accuracy_when_sure is not none %} and is right on {{ percent(view.of.accuracy_when_sure) }} of them (circle){% endif %}.{% else %}It never abstains: no confidence was found at which its answers reach {{ percent(m.target_accuracy) }}.{% endif %}</p>{{ view.coverage }}</div></div>
+{% endfor %}
 
 <h2>Photos that come otherwise</h2>
 <p class="soft">{{ probed }} test photos, asked again after each change.</p>

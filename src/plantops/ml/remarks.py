@@ -8,6 +8,7 @@ from typing import Any
 from plantops.ml.changed import TITLES
 from plantops.ml.stage import plain
 
+_NAMED = 3  # copies
 FEW = 10  # photos of a class under which its scores say little
 _FALL = 0.05  # of accuracy, worth a word
 
@@ -15,7 +16,7 @@ _FALL = 0.05  # of accuracy, worth a word
 def of(metrics: Mapping[str, Any]) -> list[str]:
     """The remarks on ``metrics`` as in metrics/evaluation.json, the weightiest first."""
     rules = (
-        _drawn, _field, _repeats, _went_on, _background, _attention, _changed, _confidence, _strange, _few,
+        _drawn, _eight_bits, _field, _repeats, _went_on, _background, _attention, _changed, _confidence, _strange, _few,
     )  # fmt: skip
     return [sentence for rule in rules for sentence in rule(metrics)]
 
@@ -25,9 +26,27 @@ def share(value: float) -> str:
     return f"{100 * value:.1f} %"
 
 
+def audit(metrics: Mapping[str, Any]) -> str:
+    """What belongs beside every accuracy, also where it is harmless: background alone, and where the model looks."""
+    said = (
+        f"by eight background pixels alone {metrics['background_accuracy']:.3f}, by guessing "
+        f"{metrics['background_guess']:.3f}"
+    )
+    if metrics.get("on_leaf") is None:
+        return f"{said}; where the model looks cannot be told"
+    on, area = share(metrics["on_leaf"]), share(metrics["leaf_area"])
+    return f"{said}; {on} of what speaks for its answers lies on the leaf, which covers {area} of the photo"
+
+
 def _drawn(metrics: Mapping[str, Any]) -> Iterator[str]:
     if metrics["sample_data"]:
         yield "These are drawn sample leaves, no photos: the numbers say nothing about plants."
+
+
+def _eight_bits(metrics: Mapping[str, Any]) -> Iterator[str]:
+    if metrics.get("eight_bits"):
+        more = "; the other seeds were asked as checkpoints" if metrics.get("repeats") else ""
+        yield f"All numbers are those of the graph in eight bits that serves, not of the checkpoint{more}."
 
 
 def _field(metrics: Mapping[str, Any]) -> Iterator[str]:
@@ -40,8 +59,14 @@ def _field(metrics: Mapping[str, Any]) -> Iterator[str]:
         return
     if field["left_out"]:
         yield (
-            f"{field['left_out']:,} files in data/field were left out: no photos, of classes unknown to the model, or "
-            "in the training data, too."
+            f"{field['left_out']:,} files in data/field were left out: no photos, or of classes unknown to the model."
+        )
+    if copies := field.get("copies"):
+        named = [f"{plain(one['path'])} ({plain(one['of']) or 'learned from once'})" for one in copies[:_NAMED]]
+        more = f" and {len(copies) - _NAMED:,} more" if len(copies) > _NAMED else ""
+        yield (
+            f"{len(copies):,} field photos are, or show the same as, photos of the data set, and were not counted: "
+            f"{', '.join(named)}{more}."
         )
     if field.get("accuracy") is not None and field["accuracy"] < metrics["accuracy"] - _FALL:
         yield (
@@ -82,11 +107,16 @@ def _background(metrics: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _attention(metrics: Mapping[str, Any]) -> Iterator[str]:
-    if metrics.get("on_leaf") is not None and metrics["on_leaf"] < metrics["leaf_area"] + 0.02:
+    if metrics.get("on_leaf") is not None and looks_past(metrics):
         yield (
             f"{share(metrics['on_leaf'])} of what speaks for the answer lies on the leaf, which covers "
             f"{share(metrics['leaf_area'])} of the photo: the model looks at the leaf no more than at the rest."
         )
+
+
+def looks_past(metrics: Mapping[str, Any]) -> bool:
+    """Whether the model looks at the leaf no more than it would by looking anywhere."""
+    return bool(metrics["on_leaf"] < metrics["leaf_area"] + 0.02)
 
 
 def _changed(metrics: Mapping[str, Any]) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,13 @@ def session(path: Path, threads: int = 0) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
+def batches(pixels: NDArray[np.uint8], spec: Preprocessing) -> Iterator[NDArray[np.float32]]:
+    """uint8 (n, size, size, 3), normalised, some at a time: float32 (at most 64, 3, size, size)."""
+    lookup = table(spec)
+    for start in range(0, len(pixels), _BATCH):
+        yield normalise(pixels[start : start + _BATCH], lookup)
+
+
 def answers(path: Path, pixels: NDArray[np.uint8], spec: Preprocessing, temperature: float) -> NDArray[np.float64]:
     """Probabilities (n, classes) for uint8 (n, size, size, 3), by ONNX Runtime on the CPU."""
     return softmax(outputs(path, pixels, spec)[0], temperature)
@@ -39,10 +47,7 @@ def outputs(
     # whatever their names.
     logits, *others = [one.name for one in opened.get_outputs()]
     names = [logits, *(one for one in others if one == EMBEDDING)]
-    lookup = table(spec)
-    found = []
-    for start in range(0, len(pixels), _BATCH):
-        batch = normalise(pixels[start : start + _BATCH], lookup)
-        found.append(opened.run(names, {opened.get_inputs()[0].name: batch}))
+    place = opened.get_inputs()[0].name
+    found = [opened.run(names, {place: batch}) for batch in batches(pixels, spec)]
     whole = [np.concatenate(parts) for parts in zip(*found, strict=True)]
     return whole[0], whole[1] if len(whole) > 1 else None

@@ -13,10 +13,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
+from plantops import near
 from plantops.errors import StepFailed
 from plantops.ml.files import open_csv
 from plantops.ml.stage import plain
 
+_FEW_TIED = 10
 Grouping = Mapping[str, str]
 Members = Mapping[str, Mapping[str, int]]  # group -> class -> photos
 
@@ -37,6 +39,33 @@ def group_names(paths: Iterable[str], group_by: str | None, raw: Path) -> tuple[
         found = {path: _match(re.compile(group_by), path) for path in paths}
     loose = sum(name is None for name in found.values())
     return {path: path if name is None else name for path, name in found.items()}, loose
+
+
+def together(names: Mapping[str, str], hashes: Mapping[str, str]) -> tuple[dict[str, str], int]:
+    """The group of each path, groups united that hold one picture twice; and how many groups were left divided.
+
+    ``names``: path -> group; ``hashes``: path -> what it shows (:mod:`plantops.near`), empty where nothing. A united
+    group is called as its largest. Pictures so alike that they tie more than a tenth of all groups (and more than ten)
+    are no copies: such groups stay as they are.
+    """
+    paths = [path for path, one in hashes.items() if one]
+    root = {group: group for group in names.values()}
+
+    def find(group: str) -> str:
+        while root[group] != group:
+            group = root[group]
+        return group
+
+    for cluster in near.clusters([hashes[path] for path in paths], near.RADIUS):
+        first, *others = sorted({find(names[paths[at]]) for at in cluster})
+        root |= dict.fromkeys(others, first)
+    united: dict[str, list[str]] = defaultdict(list)
+    for group in root:
+        united[find(group)].append(group)
+    sizes, most = Counter(names.values()), max(_FEW_TIED, len(root) // 10)
+    tied = {one: max(groups, key=lambda name: (sizes[name], name)) for groups in united.values()
+            for one in groups if len(groups) <= most}  # fmt: skip
+    return {path: tied.get(group, group) for path, group in names.items()}, len(root) - len(tied)
 
 
 def _match(pattern: re.Pattern[str], path: str) -> str | None:

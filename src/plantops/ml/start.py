@@ -9,14 +9,15 @@ group, are not held out for a network that goes on from it: they are left out of
 
 from __future__ import annotations
 
+import csv
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from plantops import artifacts
-from plantops.artifacts import LEARNED
+from plantops.artifacts import LEARNED, Learned
 from plantops.bundle import CHECKPOINT, BadBundle, Bundle
 from plantops.errors import StepFailed
 from plantops.ml.files import CHECKPOINT_FOLDER, open_csv
@@ -29,17 +30,24 @@ from plantops.process import CHAMPION_VARIABLE
 
 PRODUCTION = Path("models/production")  # where a bare `dvc repro` looks: a copy of the release in service
 _GENTLE = 0.25  # of train.lr: a network that knows the leaves would be shaken out of what it knows by all of it
+_MOST_NEW = 0.5  # share of the training photos; with more of them new, a few gentle epochs would be too few
 _MOST_LOST = 0.25  # share of the test (or validation) photos; with more left out, a score would say too little
 
 
 @dataclass(frozen=True)
 class Start:
-    """A release to go on from: its weights by name, its classes, and what it learned from (md5: train or val)."""
+    """A release to go on from: its weights by name, its classes, and what it learned from, by md5."""
 
     release: str
     state: Mapping[str, torch.Tensor]
     classes: Sequence[str]
-    learned: Mapping[str, str]
+    learned: Mapping[str, Learned]
+    anew: float | None = None  # seconds that the last training from nothing took, where that is on record
+
+    @property
+    def took(self) -> str:
+        """What is on record of a training from nothing, to be said behind others' words."""
+        return "" if self.anew is None else f" (the last training from nothing took {self.anew:,.0f} s)"
 
     def params(self, params: Params) -> Params:
         """``params`` as they are for a training that goes on: few epochs, at full size, at a gentle pace."""
@@ -82,22 +90,27 @@ def champion(params: Params, info: Info, prepared: Prepared) -> Start | None:
     fresh = [name for name in info.classes if name not in start.classes]
     print(
         f"training goes on from release {start.release}, for {params.train.finetune_epochs} epochs"
+        f" in place of {params.train.epochs}{start.took}"
         + (f"; new to it: {', '.join(fresh)}" if fresh else "")
         + (f"; {left_out:,} held-out photos are left out: it had learned from them or their like" if left_out else "")
     )
     return start
 
 
-def unseen(prepared: Prepared, learned: Mapping[str, str]) -> Prepared:
+def unseen(prepared: Prepared, learned: Mapping[str, Learned]) -> Prepared:
     """Without held-out photos that were learned from, or whose group was: tests also where it was only tuned on them.
 
-    ``learned``: md5: train or val.
+    ``learned``, by md5. A photo of it that is no more, or was saved anew, still speaks for its group.
     """
     if not learned:
         return prepared
-    told = {photo.group: set[str]() for photo in prepared.photos}
+    told = defaultdict[str, set[str]](set)
+    for one in learned.values():
+        told[one.group].add(one.split)
+    told.pop("", None)
     for photo in prepared.photos:
-        told[photo.group] |= {learned[photo.md5]} if photo.md5 in learned else set()
+        if photo.md5 in learned:
+            told[photo.group].add(learned[photo.md5].split)
     spoils = {"train": set[str](), "val": {"train"}, "test": {"train", "val"}}
     kept = tuple(photo for photo in prepared.photos if not told[photo.group] & spoils[photo.split])
     return replace(prepared, photos=kept)
@@ -111,14 +124,15 @@ def held_out(folder: Path = CHECKPOINT_FOLDER) -> Prepared:
 def write(start: Start, folder: Path = CHECKPOINT_FOLDER) -> None:
     """``learned.csv``: what the weights had learned from before this training."""
     with open_csv(folder / LEARNED, "w") as file:
-        file.write("md5,split\n")
-        file.writelines(f"{md5},{split}\n" for md5, split in sorted(start.learned.items()))
+        writer = csv.writer(file)
+        writer.writerow(("md5", "split", "group"))
+        writer.writerows((md5, one.split, one.group) for md5, one in sorted(start.learned.items()))
 
 
-def learned(folder: Path = CHECKPOINT_FOLDER) -> dict[str, str]:
-    """md5: train or val, for what the checkpoint's weights had learned from before; empty where from nothing."""
+def learned(folder: Path = CHECKPOINT_FOLDER) -> dict[str, Learned]:
+    """By md5, what the checkpoint's weights had learned from before; empty where from nothing."""
     file = folder / LEARNED
-    return {row["md5"]: row["split"] for row in artifacts.rows(file)} if file.is_file() else {}
+    return artifacts.read_learned(file) if file.is_file() else {}
 
 
 class _DoesNotFit(Exception):
@@ -136,12 +150,20 @@ def _read(folder: Path | None, info: Info, prepared: Prepared) -> Start:
             weights(folder / CHECKPOINT),
             bundle.manifest.classes,
             artifacts.learned(folder),
+            _anew(folder),
         )
     except (BadBundle, StepFailed, OSError) as error:
         raise _DoesNotFit(f"the release in service is not whole: {error}") from None
+    _few_new(prepared, start)
     _enough(prepared, start)
     _try(start, info)
     return start
+
+
+def _anew(release: Path) -> float | None:
+    training = artifacts.values(release / artifacts.RELEASE_FILE).get("training") or {}
+    seconds = training.get("anew_seconds")
+    return float(seconds) if seconds is not None else None
 
 
 def _try(start: Start, info: Info) -> None:
@@ -171,6 +193,17 @@ def _fits(bundle: Bundle, info: Info) -> None:
 def _differing(then: Preprocessing, now: Preprocessing) -> str:
     old, new = then.to_dict(), now.to_dict()
     return ", ".join(f"{key} {old[key]}, now {new[key]}" for key in new if old.get(key) != new[key])
+
+
+def _few_new(prepared: Prepared, start: Start) -> None:
+    """Going on is for collections to which a few photos came."""
+    train = prepared.of("train")
+    new = sum(photo.md5 not in start.learned for photo in train)
+    if new > _MOST_NEW * len(train):
+        raise _DoesNotFit(
+            f"{new:,} of the {len(train):,} training photos of now are new to release {start.release}, more than half: "
+            f"{len(train) - new:,} are those that it learned from"
+        )
 
 
 def _enough(prepared: Prepared, start: Start) -> None:

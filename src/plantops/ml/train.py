@@ -12,14 +12,16 @@ from typing import Any
 import numpy as np
 
 from plantops.errors import StepFailed
-from plantops.ml import stage, start
+from plantops.ml import course, stage, start
 from plantops.ml.batches import Photos, loader
 from plantops.ml.classifier import Classifier
+from plantops.ml.course import Course
 from plantops.ml.epochs import COLUMNS, EpochLog, Stopper
 from plantops.ml.files import (
     CHECKPOINT,
     CHECKPOINT_FOLDER,
     CHECKPOINT_INFO,
+    COURSE,
     EPOCHS,
     TRAIN_METRICS,
     fresh_folder,
@@ -45,7 +47,7 @@ def main() -> None:
     folder = fresh_folder(CHECKPOINT_FOLDER)
     if not prepared.of("val"):
         print("no photos for validation: the epoch with the lowest training loss is kept, and none is stopped early")
-    parameters, rows = _learn(params, prepared, info, begun, EPOCHS)
+    classifier, rows = _learn(params, prepared, info, begun, EPOCHS)
     # The model is that of `seed`, whatever the others reach: the best of several, chosen by its score on test photos,
     # would have a score that is too good. The others only say how far scores differ by chance.
     for seed in params.more_seeds:
@@ -53,7 +55,10 @@ def main() -> None:
         log = checkpoint.with_suffix(".csv")
         _learn(replace(params, seed=seed), prepared, info, begun, log, checkpoint.name, f"seed {seed}: ")
     if begun:
-        start.write(begun)
+        start.write(begun)  # and no course: it knew most photos before
+    else:
+        course.write(classifier.course, prepared.of("train"), info.classes, COURSE)
+    parameters = sum(weights.numel() for weights in classifier.network.parameters())
     write_json(folder / CHECKPOINT_INFO, replace(info, parameters=parameters).to_dict())
     write_json(TRAIN_METRICS, _metrics(rows, parameters, info.started_from))
 
@@ -66,10 +71,10 @@ def _learn(
     epochs: Path,
     checkpoint: str = CHECKPOINT,
     title: str = "",
-) -> tuple[int, list[dict[str, Any]]]:
-    """One training, its best epoch kept as ``checkpoint``; how many weights it has, and the rows of its epochs."""
+) -> tuple[Classifier, list[dict[str, Any]]]:
+    """One training, its best epoch kept as ``checkpoint``; how it ended, and the rows of its epochs."""
     torch.manual_seed(params.seed)
-    classifier = _model(params, info, begun)
+    classifier = _model(params, info, begun, Course(len(prepared.images), len(info.classes)))
     judged = bool(prepared.of("val"))
     log = EpochLog(epochs, params.train.epochs, title)
     trainer = _trainer(
@@ -79,7 +84,7 @@ def _learn(
     with log:
         _fit(trainer, classifier, params, prepared)
     _speed(log, len(prepared.of("train")), time.monotonic() - began, trainer.precision)
-    return sum(weights.numel() for weights in classifier.network.parameters()), log.rows
+    return classifier, log.rows
 
 
 def _info(params: Params, prepared: Prepared) -> Info:
@@ -88,13 +93,13 @@ def _info(params: Params, prepared: Prepared) -> Info:
     return Info(backbone, meta.classes, spec, 0, meta.sample_data, meta.digest)
 
 
-def _model(params: Params, info: Info, begun: Start | None) -> Classifier:
+def _model(params: Params, info: Info, begun: Start | None, told: Course) -> Classifier:
     model = params.model
     network = make(model.backbone, len(info.classes), info.preprocessing.size, model.pretrained and not begun)
     if begun:
         begun.give(network, info.classes)
     small_epochs = 0 if takes_one_size(model.backbone) else params.train.small_epochs
-    return Classifier(network, info.preprocessing, params, small_epochs)
+    return Classifier(network, info.preprocessing, params, told, small_epochs)
 
 
 def _fit(trainer: Any, classifier: Classifier, params: Params, prepared: Prepared) -> None:

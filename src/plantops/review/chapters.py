@@ -9,15 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from plantops import gate
+from plantops.measures import MAIN
 from plantops.review.snapshot import Snapshot
 
 GOOD, BAD, WARN, PLAIN = "good", "bad", "warn", ""
-_MAIN = {
-    "accuracy": "accuracy", "macro_f1": "macro-F1", "field_accuracy": "accuracy in the field",
-    "field_macro_f1": "macro-F1 in the field", "ece": "calibration gap", "accuracy_when_sure": "right when sure",
-    "coverage": "share it is sure of", "background_accuracy": "right by background alone",
-}  # fmt: skip
-_LOWER_IS_BETTER = {"ece", "background_accuracy"}
 _MARKS = {gate.PASSED: GOOD, gate.FAILED: BAD, gate.NOT_ENOUGH: WARN}
 _ORDER = [BAD, WARN, GOOD, PLAIN]
 _SMALLEST = 0.0005  # a difference that three decimals show
@@ -115,10 +110,10 @@ def _scores(now: Snapshot, then: Snapshot | None) -> Iterator[Block]:
     if then and not old:
         yield Line(f"The scores of {then.title} are neither in git nor in DVC's cache or remote.", WARN)
     then = then if old else None
-    main = [key for key in _MAIN if key in new or key in old]
+    main = [key for key in MAIN if key in new or key in old]
     if main:
-        yield Table(_head("score", then), tuple(_row(_MAIN[one], one, new, old, then) for one in main))
-    rest = [key for key in sorted(new.keys() | old.keys()) if key not in _MAIN and new.get(key) != old.get(key)]
+        yield Table(_head("score", then), tuple(_row(MAIN[one].title, one, new, old, then) for one in main))
+    rest = [key for key in sorted(new.keys() | old.keys()) if key not in MAIN and new.get(key) != old.get(key)]
     if then and rest:
         rows = tuple(_row(one, "", new, old, then) for one in rest)
         yield Table(_head("score", then), rows, folded=f"{len(rest)} more numbers that changed")
@@ -142,8 +137,8 @@ def _row(
 def _change(change: float | None, key: str) -> Cell:
     if change is None or abs(change) < _SMALLEST:
         return Cell("" if change is None else "0")
-    better = (change > 0) != (key in _LOWER_IS_BETTER)
-    return Cell(_signed(change), (GOOD if better else BAD) if key in _MAIN else PLAIN)
+    way = MAIN[key].better * change if key in MAIN else 0
+    return Cell(_signed(change), GOOD if way > 0 else BAD if way < 0 else PLAIN)
 
 
 def _data(now: Snapshot, then: Snapshot | None) -> Iterator[Block]:
