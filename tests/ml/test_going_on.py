@@ -319,7 +319,7 @@ def test_other_seeds_tell_the_spread_and_the_model_stays_that_of_the_seed(repeat
     assert manifest.metrics["macro_f1_spread"] == told["macro_f1_spread"]
     folder = repeated / "models/checkpoint"
     assert {path.name for path in folder.iterdir()} == {
-        "model.ckpt", "model.json", "seed-2.ckpt", "seed-2.csv", "seed-3.ckpt", "seed-3.csv",
+        "course.csv", "model.ckpt", "model.json", "seed-2.ckpt", "seed-2.csv", "seed-3.ckpt", "seed-3.csv",
     }  # fmt: skip
     first, second = (weights(folder / name)["fc.weight"] for name in ("model.ckpt", "seed-2.ckpt"))
     assert (first != second).any()
