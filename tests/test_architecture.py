@@ -22,7 +22,7 @@ FLOORS = [
     {"remote", "branch"},
     {"dvc", "dvclocks", "cache", "git", "tracking", "deploy", "sample", "service", "detect", "gate", "notify"},
     {"effort", "lineage", "plan", "recover", "scan", "judgement", "views", "project", "share", "follow", "roundtrip"},
-    {"training", "bring", "client", "look", "news", "ci", "existing", "symptoms"},
+    {"training", "bring", "client", "look", "news", "ci", "existing", "symptoms", "live"},
     {"probation"},
     {"replay"},
     {"steps", "beginning", "upgrade"},
