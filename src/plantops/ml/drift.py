@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from plantops.drift import Floats, Usual, picture, statistics
+from plantops.drift import ASPECTS, Floats, Usual, picture, statistics
 
 RATE = 0.01
 SIZES = (100, 200, 400)
@@ -121,9 +121,11 @@ def _limits(photos: Floats, one_hot: Floats, groups: NDArray[np.int64], size: in
 def _spread(shares: Floats, size: int) -> Floats:
     """Of each answer, (classes,): the difference in share that few windows (n, classes) exceed, each as seldom.
 
-    At least a few photos: of answers that held-out photos never get, the first one would be a departure.
+    At least that of the middle class, and a few photos: of a class whose groups are few, windows that have none of them
+    tell nothing of those to come.
     """
-    found: Floats = np.maximum(np.quantile(np.abs(shares), 1 - RATE, axis=0), _PRIOR / size)
+    each = np.quantile(np.abs(shares), 1 - RATE, axis=0)
+    found: Floats = np.maximum(each, max(float(np.median(each)), _PRIOR / size))
     return found
 
 
@@ -134,8 +136,11 @@ def _against(mean: Floats, sums: Floats, counts: Floats) -> tuple[Floats, Floats
     return mean[: sums.shape[1]] - share @ means(sums, counts), share - counts / counts.sum()
 
 
-def _wider(photos: Floats, one_hot: Floats, groups: NDArray[np.int64], size: int) -> float | None:
-    """By how much limits have to be widened to hold the rate on windows of groups that had no part in them.
+def _wider(photos: Floats, one_hot: Floats, groups: NDArray[np.int64], size: int) -> Floats | None:
+    """By how much limits (10,) have to be widened to hold the rate on windows of groups that had no part in them.
+
+    By one factor for all, but for one class: of a class a part of the groups may hold none or most, and a factor that
+    is large enough for that would take the others' power. It has a factor of its own, at a tenth of the rate.
 
     None where there are none without a part of the groups.
     """
@@ -152,8 +157,11 @@ def _wider(photos: Floats, one_hot: Floats, groups: NDArray[np.int64], size: int
         odd, shares = (
             np.array(each) for each in zip(*(_against(mean, sums, counts) for mean, _ in drawn), strict=True)
         )
-        over += (statistics(odd, shares, bounds.spread) / bounds.limits).max(1).tolist()
-    return max(1.0, float(np.quantile(over, 1 - RATE)))
+        over += (statistics(odd, shares, bounds.spread) / bounds.limits).tolist()
+    *others, one_class = np.array(over).T
+    common, own = np.quantile(np.max(others, 0), 1 - RATE), np.quantile(one_class, 1 - RATE / len(ASPECTS))
+    factors: Floats = np.maximum(1.0, np.append(np.full(len(others), common), own))
+    return factors
 
 
 def _together(found: Floats) -> Floats:
