@@ -96,6 +96,21 @@ def test_the_figures_are_shown_once_and_live(drifting: Path) -> None:
     assert "try: plantops up" in away.stderr
 
 
+def test_drift_has_everything_run_again_and_released(drifting: Path) -> None:
+    cheap.edit(drifting / "config.yaml", "on_drift: notify", "on_drift: retrain")
+    with watching(drifting, "--interval", "2") as watch:
+        watch.says("everything is run again", 60)
+        watch.says("released: ", 120)
+        assert cheap.answering(drifting) not in ("", RELEASE)
+        assert watch.ends() == 0
+    with Store(drifting / ".plantops", readonly=True) as store:
+        current = store.in_service()
+        assert current is not None
+        assert current.id != RELEASE
+        (run,) = (one for one in store.runs(10) if one.release == current.id)
+    assert (run.trigger, run.state) == ("watch", "released")
+
+
 def test_a_run_is_forced_once_for_the_same_inputs(quiet: Path) -> None:
     config = load(quiet)
     retrain = replace(config, monitor=MonitorConfig("retrain"))
