@@ -23,7 +23,7 @@ from common import Bench, table
 from PIL import Image, ImageEnhance, ImageFilter
 
 from plantops import drift
-from plantops.ml import examine
+from plantops.ml import examine, start
 from plantops.ml.drift import SIZES, Held, learn, windows
 from plantops.ml.examine import Examiner
 from plantops.ml.model import Model
@@ -77,7 +77,7 @@ def _train(bench: Bench, options: argparse.Namespace) -> Path:
 
 
 def _held(asker: Examiner) -> Held:
-    prepared = Prepared.load()
+    prepared = start.held_out()
     sides = [photos for photos in (prepared.of("test"), prepared.of("val")) if photos]
     asked = [asker.ask(photos, examine.pixels(prepared, photos)) for photos in sides]
     return examine.held(asked, len(asker.model.info.classes))
@@ -92,7 +92,7 @@ class Judge:
     windows: int
 
     def over(self, held: Held, size: int, seed: int) -> np.ndarray:
-        """Of each window and aspect its statistic as a share of the limit: (windows, 9)."""
+        """Of each window and aspect its statistic as a share of the limit: (windows, 10)."""
         each = zip(held.pixels, held.embeddings, held.confidence, held.distances, held.answers, strict=True)
         odd = np.stack([self.usual.odd(self.usual.photo(*one[:4]), int(one[4])) for one in each])
         values = np.concatenate([odd, np.eye(self.classes)[held.answers]], 1)

@@ -56,9 +56,9 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             os.environ[key] = value
 
 
-def sh(*argv: str | Path, cwd: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+def sh(*argv: str | Path, cwd: Path, check: bool = True, seconds: float = 600) -> subprocess.CompletedProcess[str]:
     """Run a program as a user would; its output is shown when it fails."""
-    done = subprocess.run([str(one) for one in argv], cwd=cwd, capture_output=True, text=True, timeout=600)
+    done = subprocess.run([str(one) for one in argv], cwd=cwd, capture_output=True, text=True, timeout=seconds)
     if check and done.returncode:
         raise AssertionError(f"{argv} ended with {done.returncode}\n{done.stdout}\n{done.stderr}")
     return done

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from bundle_factory import photo
 from plantops import kept
 from plantops.serve import keeper
 from plantops.serve.keeper import Keeper
+from plantops.serve.recent import Recent
 
 
 @pytest.mark.parametrize(
@@ -96,3 +100,26 @@ def test_the_first_photo_of_a_name_stays(tmp_path: Path) -> None:
     (only,) = kept.photos(tmp_path)
     assert only.path.read_bytes() == photo(1)
     assert json.loads(only.note.read_text()) == {"first": True}
+
+
+def test_a_recent_photo_never_has_the_answer_of_another(tmp_path: Path) -> None:
+    recent, stop, found = Recent(tmp_path, 3), threading.Event(), 0
+
+    def write() -> None:
+        for number in itertools.count():
+            if stop.is_set():
+                return
+            recent.add(str(number).encode(), "r1", str(number), 1.0)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        deadline = time.monotonic() + 30
+        while found < 200 and time.monotonic() < deadline:
+            for photo, answer in kept.recent(tmp_path):
+                assert photo.decode() == answer["prediction"]
+                found += 1
+    finally:
+        stop.set()
+        writer.join()
+    assert found >= 200

@@ -81,6 +81,10 @@ class Figures:
         classes = {name: count - before.classes.get(name, 0) for name, count in self.classes.items()}
         return type(self)(self.release, self.photos - before.photos, classes, **added)
 
+    def called(self, names: Mapping[str, str]) -> Self:
+        """With the names that another release has for some of the classes (old -> new)."""
+        return replace(self, classes={names.get(name, name): count for name, count in self.classes.items()})
+
     @property
     def shares(self) -> dict[str, float]:
         """Of the answers, by class."""
@@ -106,8 +110,8 @@ def alike(now: Figures, before: Figures) -> str:
 
 
 def _shared(now: Figures, before: Figures) -> tuple[Figures, Figures]:
-    """The answers of classes that both know (the API names those without an answer, too): a class that is new, gone or
-    renamed is no other answer."""
+    """The answers of classes that both know (the API names those without an answer, too): a class that is new or gone
+    is no other answer."""
 
     def of(one: Figures, other: Figures) -> Figures:
         classes = {name: count for name, count in one.classes.items() if name in other.classes}

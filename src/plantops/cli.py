@@ -139,11 +139,19 @@ command(hidden=True)(notices.deliver)
 
 
 @command()
-def status(as_json: Json = False, config: ConfigFile = None) -> None:
+def status(
+    as_json: Json = False,
+    live: Annotated[bool, typer.Option("--live", help="The API's figures, every two seconds, until Ctrl-C.")] = False,
+    config: ConfigFile = None,
+) -> None:
     """What is in service, what is going on, and what waits."""
+    from plantops import live as figures
     from plantops import report
 
-    report.status(_config(config), Console(), as_json)
+    if live:
+        figures.show(_config(config), Console(), as_json)
+    else:
+        report.status(_config(config), Console(), as_json)
 
 
 @command()

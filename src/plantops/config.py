@@ -151,7 +151,7 @@ class DockerConfig:
 
 @dataclass(frozen=True)
 class PrometheusConfig:
-    """Whether the stack holds Prometheus, and its port on 127.0.0.1."""
+    """Whether the stack holds Prometheus (without containers: the one on the PATH), and its port on 127.0.0.1."""
 
     enabled: bool = True
     port: int = 9091

@@ -179,6 +179,7 @@ _LOOKS: dict[str, Callable[[Config], Iterator[Finding]]] = {
     "api": _api,
     "docker": symptoms.docker,
     "ports": symptoms.doors,
+    "prometheus": symptoms.scraped,
     "bind": symptoms.reached,
     "clock": symptoms.clock,
     "owner": symptoms.owners,

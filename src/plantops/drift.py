@@ -3,7 +3,8 @@
 Each photo becomes numbers: how its picture is (:data:`PICTURE`), what the model says of it (:data:`SAID`), and some
 components of its embedding. From each the mean of held-out photos *with the same answer* is taken away, so that
 another mix of classes alone moves nothing but the mix. A window's statistic for an aspect is how far the mean of what
-is left lies from zero; for the embedding its length; for the classes half the sum of differences in share.
+is left lies from zero; for the embedding its length; for the classes half the sum of differences in share; and for each
+class its own difference, in units of how much that differs anyway, of which the largest is the statistic.
 
 Arrays in ``reference.npz``, each name with ``drift_`` before it; bundles without them say nothing of drift:
 
@@ -11,7 +12,8 @@ Arrays in ``reference.npz``, each name with ``drift_`` before it; bundles withou
 ``means``   float32 (classes, 7 + p): what a held-out photo with that answer has on average
 ``mix``     float32 (classes,): shares of answers on held-out photos
 ``sizes``   int64 (s,): photos in a window
-``limits``  float32 (s, 9): the statistic of each aspect that windows of held-out photos exceed, all aspects together,
+``spread``  float32 (s, classes): the difference in share of each answer that a window seldom exceeds by itself
+``limits``  float32 (s, 10): the statistic of each aspect that windows of held-out photos exceed, all aspects together,
             at the ``rate``
 ``rate``    float: share of undrifted windows over a limit in any aspect
 """
@@ -29,8 +31,8 @@ PREFIX = "drift_"
 PICTURE = ("brightness", "contrast", "sharpness", "colour", "warmth")
 SAID = ("confidence", "distance")
 SINGLE = (*PICTURE, *SAID)
-EMBEDDING, CLASSES = "embedding", "classes"
-ASPECTS = (*SINGLE, EMBEDDING, CLASSES)
+EMBEDDING, CLASSES, CLASS = "embedding", "classes", "class"
+ASPECTS = (*SINGLE, EMBEDDING, CLASSES, CLASS)
 _WORDS = {  # more, less
     "brightness": ("brighter", "darker"),
     "contrast": ("richer in contrast", "flatter"),
@@ -52,16 +54,25 @@ class Usual:
     means: NDArray[np.float32]
     mix: NDArray[np.float32]
     sizes: NDArray[np.int64]
+    spread: NDArray[np.float32]
     limits: NDArray[np.float32]
     rate: float
 
     @classmethod
     def read(cls, arrays: Mapping[str, Any]) -> Self | None:
-        """From ``reference.npz``; None where it holds none. Raises KeyError when it holds some only."""
+        """From ``reference.npz``; None where it holds none. Raises KeyError when it holds some only.
+
+        Bundles of before ``spread`` was there have no limit for one class: it is never over.
+        """
         names = [one.name for one in fields(cls)]
         if not any(PREFIX + name in arrays for name in names):
             return None
-        found = {name: arrays[PREFIX + name] for name in names}
+        found = {name: arrays[PREFIX + name] for name in names if name != "spread"}
+        if PREFIX + "spread" in arrays:
+            found["spread"] = arrays[PREFIX + "spread"]
+        else:
+            found["limits"] = np.pad(found["limits"], ((0, 0), (0, 1)), constant_values=np.inf)
+            found["spread"] = np.ones((len(found["sizes"]), len(found["mix"])), np.float32)
         return cls(**{**found, "rate": float(found["rate"])})
 
     def arrays(self) -> dict[str, Any]:
@@ -78,13 +89,23 @@ class Usual:
         return away
 
     def over(self, size: int, odd: Floats, counts: Floats) -> Floats:
-        """The statistic of each aspect as a share of its limit, (9,): above 1 is drift.
+        """The statistic of each aspect as a share of its limit, (10,): above 1 is drift.
 
         ``odd``: the mean over a window of ``size`` photos; ``counts`` of answers in it (classes,).
         """
-        limits = self.limits[int(np.flatnonzero(self.sizes == size)[0])]
-        shares: Floats = statistics(odd[None], counts[None] / counts.sum() - self.mix)[0] / limits
+        at = self._at(size)
+        found = statistics(odd[None], counts[None] / counts.sum() - self.mix, self.spread[at])[0]
+        shares: Floats = found / self.limits[at]
         return shares
+
+    def over_by_class(self, size: int, counts: Floats) -> Floats:
+        """The same of each answer's share alone, (classes,)."""
+        at = self._at(size)
+        apart: Floats = np.abs(counts / counts.sum() - self.mix) / (self.spread[at] * self.limits[at][-1])
+        return apart
+
+    def _at(self, size: int) -> int:
+        return int(np.flatnonzero(self.sizes == size)[0])
 
 
 def picture(pixels: NDArray[np.uint8]) -> Floats:
@@ -98,10 +119,15 @@ def picture(pixels: NDArray[np.uint8]) -> Floats:
     return np.array([(red + green + blue) / 3, contrast, sharpness, colour, red - blue], np.float64)
 
 
-def statistics(odd: Floats, shares: Floats) -> Floats:
-    """Of windows: mean of what is odd (n, 7 + p) and differences in share (n, classes), to (n, 9)."""
+def statistics(odd: Floats, shares: Floats, spread: NDArray[Any]) -> Floats:
+    """Of windows: mean of what is odd (n, 7 + p), differences in share (n, classes), to (n, 10).
+
+    ``spread`` (classes,): as the module says.
+    """
     single, embedding = np.abs(odd[:, : len(SINGLE)]), np.sqrt((odd[:, len(SINGLE) :] ** 2).sum(1, keepdims=True))
-    return np.concatenate([single, embedding, np.abs(shares).sum(1, keepdims=True) / 2], 1)
+    apart = np.abs(shares)
+    mix, most = apart.sum(1, keepdims=True) / 2, (apart / spread).max(1, keepdims=True)
+    return np.concatenate([single, embedding, mix, most], 1)
 
 
 def said(aspect: str, odd: Floats, shares: Floats, classes: tuple[str, ...]) -> str:
@@ -110,6 +136,10 @@ def said(aspect: str, odd: Floats, shares: Floats, classes: tuple[str, ...]) -> 
         most, least = int(shares.argmax()), int(shares.argmin())
         moved = f"{shares[most]:+.0%} {classes[most]}, {shares[least]:+.0%} {classes[least]}"
         return f"another mix of classes ({moved})"
+    if aspect == CLASS:
+        most = int(np.abs(shares).argmax())
+        often = "more often" if shares[most] > 0 else "less often"
+        return f"{often} answered {classes[most]} ({shares[most]:+.0%})"
     if aspect == EMBEDDING:
         return "unlike what it learned from in what the model sees"
     return f"{_WORDS[aspect][0 if odd[SINGLE.index(aspect)] > 0 else 1]} than what it learned from"

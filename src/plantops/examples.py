@@ -16,7 +16,7 @@ EXAMPLES = {
     "service install": ["plantops service install", "systemctl --user status 'plantops*'"],
     "service uninstall": ["plantops service uninstall"],
     "service status": ["plantops service status"],
-    "status": ["plantops status", "plantops status --json | jq .in_service.id"],
+    "status": ["plantops status", "plantops status --json | jq .in_service.id", "plantops status --live"],
     "releases": ["plantops releases", "plantops releases --json | jq -r '.[0].id'"],
     "gate": ["plantops gate", "plantops gate --against RELEASE --json"],
     "show": ["plantops show", "plantops show RELEASE --json"],

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,9 +55,19 @@ def photos(folder: Path) -> list[Photo]:
     return [Photo(one.stem, one, _object(one.with_suffix(".json"))) for one in sorted(found, key=_age)]
 
 
-def recent(folder: Path) -> list[tuple[Path, dict[str, Any]]]:
-    """The photos of the last requests, and what was answered: ``release``, ``prediction``, ``confidence``."""
-    return [(one.with_suffix(".photo"), _object(one)) for one in sorted((folder / RECENT).glob("[!.]*.json"))]
+def recent(folder: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    """The photos of the last requests, and what was answered: ``release``, ``prediction``, ``confidence``.
+
+    Slots are written anew while they are read: a photo whose answer was another one by then is left out.
+    """
+    for note in sorted((folder / RECENT).glob("[!.]*.json")):
+        answer = _object(note)
+        try:
+            photo = note.with_suffix(".photo").read_bytes()
+        except FileNotFoundError:
+            continue
+        if answer and _object(note) == answer:
+            yield photo, answer
 
 
 def opinions(folder: Path) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from plantops import artifacts, detect, releases
+from plantops import artifacts, detect, releases, replay
 from plantops.artifacts import SPLIT_FILE
 from plantops.bundle import MANIFEST
 from plantops.config import PARAMS, Config
@@ -71,7 +71,7 @@ def release(config: Config, store: Store, found: Release) -> dict[str, Any]:
         "drifted": store.noted(found.id, DRIFTED) or None,
         "replaced": before,
         "changed": _changed(shelf, before, inputs) if before else [],
-        "reports": {path.stem: str(path) for path in sorted((folder / REPORTS).glob("*.*"))},
+        "reports": _pages(config, found.id),
     }
 
 
@@ -138,6 +138,13 @@ def _changed(shelf: Shelf, before: str, inputs: dict[str, Any]) -> list[str]:
     if not (old and inputs):
         return []
     return [f"{one.file}: {one.what}" for one in detect.changes(detect.given(old), detect.given(inputs))]
+
+
+def _pages(config: Config, name: str) -> dict[str, str]:
+    """What is to be read about a release: its reports, and what it answered otherwise before it had traffic."""
+    reports = {path.stem: str(path) for path in sorted((Shelf(config.models).release(name) / REPORTS).glob("*.*"))}
+    asked_again = replay.page(config, name)
+    return reports | ({"replay": str(asked_again)} if asked_again.is_file() else {})
 
 
 def _split(folder: Path) -> dict[str, tuple[str, str]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from plantops import deploy, extras, lock, news, notify, process, recover
+from plantops import deploy, extras, lock, news, notify, process, prometheus, recover
 from plantops.config import Config
 from plantops.console import Console
 from plantops.deploy import daemon, ports, probe
@@ -126,7 +126,10 @@ def up(config: Config, console: Console) -> None:
                 f"API         {backend.url}  ({current.id}{', drawn sample data' if current.sample_data else ''})"
             )
         pages, failed = _opened(backend, console)
-    for name, url in {"mlflow": pages.get("mlflow") or _mlflow_up(config), **pages}.items():
+    own = {"mlflow": pages.get("mlflow") or _mlflow_up(config)}
+    if backend.name == "local":
+        own |= _prometheus_up(config, console)
+    for name, url in {**own, **pages}.items():
         console.say(f"{TITLES[name]:<10}  {url}")
     if failed:
         raise failed
@@ -146,6 +149,8 @@ def down(config: Config, console: Console) -> None:
         stopped = deploy.get(config).down()
         if daemon.stop(config.state / daemon.MLFLOW):
             stopped.append(f"MLflow on http://127.0.0.1:{config.mlflow.ui_port}")
+        if prometheus.down(config):
+            stopped.append(f"Prometheus on http://127.0.0.1:{config.prometheus.port}")
     for one in stopped or ["nothing was running"]:
         console.say(f"stopped {one}" if stopped else one)
 
@@ -192,6 +197,16 @@ def _mlflow_up(config: Config) -> str:
         daemon.start(argv, config.root, pid_file, log, tracker.ui_environment())
         _wait_for(config, url, pid_file, log)
     return url
+
+
+def _prometheus_up(config: Config, console: Console) -> dict[str, str]:
+    """Start the one on the PATH; what stands in its way is said, and fails nothing."""
+    try:
+        url = prometheus.up(config, lambda sentence: console.say(f"  {sentence}", "grey"))
+    except StepFailed as error:
+        console.error(error)
+        url = None
+    return {"prometheus": url} if url else {}
 
 
 def _wait_for(config: Config, url: str, pid_file: Path, log: Path) -> None:

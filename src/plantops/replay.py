@@ -6,6 +6,7 @@ import base64
 import io
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -30,9 +31,11 @@ figcaption { font-size: .8rem; overflow-wrap: anywhere; } img { width: 8rem; hei
 
 @dataclass(frozen=True)
 class Other:
-    """A photo that the two answer otherwise: class and confidence of the one in service, then of the candidate."""
+    """A photo that the two answer otherwise: class and confidence of the one in service, then of the candidate.
 
-    photo: Path
+    ``thumbnail``: JPEG in Base64; empty where there are many before it."""
+
+    thumbnail: str
     old: tuple[str, float]
     new: tuple[str, float]
 
@@ -54,46 +57,58 @@ class Replayed:
         return f"{len(self.others)} of the last {self.asked} photos are answered otherwise"
 
 
-def before_switch(config: Config, store: Store, console: Console, backend: Backend, trial: Trial, run: str) -> str:
+def page(config: Config, release: str) -> Path:
+    """Where the page of a release is. Not with its bundle: that is copied to other places, and these are people's
+    photos."""
+    return config.state / "replay" / f"{release}.html"
+
+
+def before_switch(
+    config: Config, store: Store, console: Console, backend: Backend, trial: Trial, names: Mapping[str, str]
+) -> str:
     """Have the trial answer them, if they are kept (serve.replay); what it answers otherwise, in words.
+
+    ``names``: what it calls classes that the release in service calls otherwise.
 
     Raises Refused where that is most of them and `deploy.auto_rollback` is on, StepFailed when it does not answer.
     """
     current = store.in_service()
     if not config.serve.replay or current is None or current.id == trial.release:
         return ""
-    found = replay(config, trial.address, current.id)
+    found = replay(config, trial.address, current.id, names)
     if not found.asked:
         return ""
-    page = write(config, run, trial.release, found).relative_to(config.root)
-    said = f"{found.sentence()} ({page})"
+    where = write(config, trial.release, found).relative_to(config.root)
+    said = f"{found.sentence()} ({where})"
     if config.deploy.auto_rollback == "on" and found.asked >= FEWEST and found.share > TOO_MANY:
         raise sent_back(config, store, console, Probation(backend, trial.release, None, [said]))
     return f"; {said}"
 
 
-def replay(config: Config, address: Address, in_service: str) -> Replayed:
+def replay(config: Config, address: Address, in_service: str, names: Mapping[str, str]) -> Replayed:
     """Ask the candidate at ``address`` what the release ``in_service`` was asked last, for a minute at most.
+
+    ``names``: what the candidate calls classes that the other calls otherwise: these are no other answers.
 
     Raises StepFailed when it does not answer.
     """
-    asked, others, deadline = 0, [], time.monotonic() + _LIMIT_S
-    for path, answer in kept.recent(config.kept):
-        if answer.get("release") != in_service or time.monotonic() > deadline:
+    asked, others, deadline = 0, list[Other](), time.monotonic() + _LIMIT_S
+    for photo, answer in kept.recent(config.kept):
+        if time.monotonic() > deadline:
+            break
+        if answer.get("release") != in_service:
             continue
-        try:
-            shares = probe.predict(address, path.read_bytes())
-        except FileNotFoundError:  # its slot is being written anew
-            continue
+        shares = probe.predict(address, photo)
         asked += 1
-        best = max(shares, key=lambda name: shares[name])
-        if best != answer["prediction"]:
-            others.append(Other(path, (answer["prediction"], answer["confidence"]), (best, shares[best])))
+        best, before = max(shares, key=lambda name: shares[name]), answer["prediction"]
+        if best != names.get(before, before):
+            shown = _thumbnail(photo) if len(others) < _SHOWN else ""
+            others.append(Other(shown, (before, answer["confidence"]), (best, shares[best])))
     return Replayed(asked, others)
 
 
-def write(config: Config, run: str, release: str, found: Replayed) -> Path:
-    """The page of a run, `.plantops/replay/<run>.html`: counts by pair of classes, and the photos. Returns where."""
+def write(config: Config, release: str, found: Replayed) -> Path:
+    """The page of a release: counts by pair of classes, and the first photos. Returns where."""
     pairs = Counter((one.old[0], one.new[0]) for one in found.others)
     rows = "".join(
         f"<tr><td>{count}</td><td>{escape(old)}</td><td>{escape(new)}</td></tr>"
@@ -105,28 +120,24 @@ def write(config: Config, run: str, release: str, found: Replayed) -> Path:
         f"<table><tr><th>photos</th><th>in service</th><th>candidate</th></tr>{rows}</table>"
         f"<div class=photos>{''.join(_figure(one) for one in found.others[:_SHOWN])}</div>"
     )
-    path = config.state / "replay" / f"{run}.html"
+    path = page(config, release)
     whole.write(path, text)
     return path
 
 
 def _figure(one: Other) -> str:
     said = f"{one.old[0]} ({one.old[1]:.0%}) → {one.new[0]} ({one.new[1]:.0%})"
-    picture = f'<img alt="" src="data:image/jpeg;base64,{_thumbnail(one.photo)}">'
+    picture = f'<img alt="" src="data:image/jpeg;base64,{one.thumbnail}">'
     return f"<figure>{picture}<figcaption>{escape(said)}</figcaption></figure>"
 
 
-def _thumbnail(path: Path) -> str:
-    """JPEG in Base64; empty where the photo has made room for another one."""
+def _thumbnail(photo: bytes) -> str:
     from PIL import Image
 
-    from plantops.photo import NotAPhoto, open_photo
+    from plantops.photo import open_photo
     from plantops.photo import whole as decoded
 
-    try:
-        picture = Image.fromarray(decoded(open_photo(path.read_bytes())))
-    except (FileNotFoundError, NotAPhoto):
-        return ""
+    picture = Image.fromarray(decoded(open_photo(photo)))  # the candidate has read it
     picture.thumbnail((_SIDE, _SIDE))
     out = io.BytesIO()
     picture.save(out, "JPEG", quality=75)

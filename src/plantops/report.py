@@ -5,7 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from plantops import deploy, detect, gate, lock, news, notify, pipeline, plan, recall, scan, steps, store, training
+from plantops import (
+    deploy,
+    detect,
+    gate,
+    lock,
+    news,
+    notify,
+    pipeline,
+    plan,
+    prometheus,
+    recall,
+    scan,
+    steps,
+    store,
+    training,
+)  # fmt: skip
 from plantops import dvc as dvc_files
 from plantops import releases as shelf
 from plantops.config import PIPELINE, Config
@@ -110,6 +125,7 @@ def status(config: Config, console: Console, as_json: bool) -> None:
                 "previous": previous.id if previous else None,
                 "answering": running.__dict__ if running else None,
                 "mlflow": page,
+                "prometheus": prometheus.page(config),
                 "going_on": holder or None,
                 "watch": heartbeat.to_dict(config.state),
                 "last_run": _brief(last) if last else None,
@@ -125,6 +141,8 @@ def status(config: Config, console: Console, as_json: bool) -> None:
     for one in (running.drift or ()) if running else ():
         console.say(f"drift       the photos are {one}", "yellow")
     console.say(f"mlflow      {page or 'not running: plantops up'}")
+    if own := prometheus.page(config):
+        console.say(f"prometheus  {own}")
     console.say(f"going on    {holder or 'nothing'}")
     console.say(f"watch       {heartbeat.said(config.state)}")
     if last:
@@ -220,9 +238,9 @@ def findings(found: list[Finding], console: Console, as_json: bool) -> None:
     else:
         for one in found:
             colour = {"ok": "green", "note": "yellow", "wrong": "red"}[one.state]
-            console.say(f"{console.paint(f'{one.state:<5}', colour)}  {one.what:<9}  {one.says}")
+            console.say(f"{console.paint(f'{one.state:<5}', colour)}  {one.what:<10}  {one.says}")
             if one.remedy and one.state != "ok":
-                console.say(f"                  try: {one.remedy}")
+                console.say(f"                   try: {one.remedy}")
     wrong = [one.what for one in found if one.state == "wrong"]
     if wrong:
         raise SetupError(f"{len(wrong)} thing{'s' if len(wrong) > 1 else ''} wrong: {', '.join(wrong)}")

@@ -154,9 +154,8 @@ def reproduce(work: Work) -> str:
     try:
         current = work.store.in_service()
         champion = work.shelf.release(current.id) if current else None
-        work.ran = training.reproduce(
-            work.config, work.console, work.tracker, work.run, work.options.force, champion
-        )  # fmt: skip
+        force = work.options.force
+        work.ran = training.reproduce(work.config, work.console, work.tracker, work.run, force, champion)
     finally:
         now = dvc.inputs(work.config.root)
         work.left_behind = plan.left_behind(work.plan.inputs, now, lineage.was_read(work.config.root, now))
@@ -267,7 +266,8 @@ def try_(work: Work) -> str:
     work.trial = work.backend.start(work.shelf.release(work.chosen().id))
     work.undo.callback(_give_up, work)
     worst = work.backend.try_golden(work.trial)
-    more = replay.before_switch(work.config, work.store, work.console, work.backend, work.trial, work.run)
+    names = judgement.renaming(work.store, work.shelf, work.chosen().id)
+    more = replay.before_switch(work.config, work.store, work.console, work.backend, work.trial, names)
     return f"golden photos answered, off by {worst:.1e} at most{more}"
 
 
@@ -277,7 +277,8 @@ def switch(work: Work) -> str:
         return Skipped("")
     if work.config.deploy.auto_rollback != "off":
         before = figures(work.backend) if work.store.in_service() else None
-        work.probation = Probation(work.backend, work.chosen().id, before)
+        names = judgement.renaming(work.store, work.shelf, work.chosen().id)
+        work.probation = Probation(work.backend, work.chosen().id, before and before.called(names))
     work.backend.switch(work.trial)
     work.switched = True
     return f"{work.chosen().id} answers on {work.backend.url}"

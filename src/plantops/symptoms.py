@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from plantops import deploy, process
+from plantops import deploy, process, prometheus
 from plantops.config import Config
 from plantops.deploy import daemon, ports
 from plantops.deploy.compose import engine
@@ -58,8 +58,7 @@ def doors(config: Config) -> Iterator[Finding]:
     """
     backend = deploy.get(config)
     ours = set(backend.pages())
-    if daemon.find(config.state / daemon.MLFLOW):
-        ours.add("mlflow")
+    ours |= {name for name, notes in daemon.PAGES.items() if daemon.find(config.state / notes)}
     taken = []
     for name, (key, port) in _pages(config, backend.name).items():
         holder = ports.holder(port)
@@ -118,6 +117,12 @@ def owners(config: Config) -> Iterator[Finding]:
             yield Finding("owner", WRONG, said, f"sudo chown -R $USER '{folder}'")
 
 
+def scraped(config: Config) -> Iterator[Finding]:
+    """Whether a Prometheus would be started beside an API without containers."""
+    if config.prometheus.enabled and deploy.get(config).name == "local":
+        yield Finding("prometheus", OK, prometheus.page(config) or prometheus.program() or prometheus.ABSENT)
+
+
 def _owner(folder: Path) -> str:
     try:
         return folder.owner()
@@ -147,7 +152,7 @@ def _pages(config: Config, backend: str) -> dict[str, tuple[str, int]]:
     found = {}
     if not reach.is_server(config.mlflow.tracking_uri):
         found["mlflow"] = ("mlflow.ui_port", config.mlflow.ui_port)
-    if backend == "compose" and config.prometheus.enabled:
+    if config.prometheus.enabled and (backend == "compose" or prometheus.program()):
         found["prometheus"] = ("prometheus.port", config.prometheus.port)
     if backend == "compose" and config.grafana.enabled:
         found["grafana"] = ("grafana.port", config.grafana.port)

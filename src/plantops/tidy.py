@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from plantops import cache, deploy, dvc, git, lock, recall, recover, whole
+from plantops import cache, deploy, dvc, git, lock, recall, recover, replay, whole
 from plantops.bundle import BadBundle, Bundle
 from plantops.cache import Cache
 from plantops.config import LOCK, Config
@@ -83,6 +83,9 @@ def _releases(config: Config, store: Store, count: int) -> Iterator[Waste]:
     staying = kept(store, shelf, count)
     old = [one for one in known if one.id not in staying]
     yield from _bundles(shelf, old)
+    for page in (replay.page(config, one.id) for one in old):
+        if page.is_file():
+            yield Waste("page", str(page.relative_to(config.root)), page.stat().st_size, page.unlink)
     if deploy.get(config).built() is None:
         return
     client = engine.client()

@@ -75,7 +75,8 @@ def _running(config: Config) -> str:
     """What answers now, in words."""
     backend = deploy.get(config)
     serving = backend.serving()
-    pages = [*backend.pages(), *(["mlflow"] if daemon.find(config.state / daemon.MLFLOW) else [])]
+    own = [name for name, notes in daemon.PAGES.items() if daemon.find(config.state / notes)]
+    pages = [*backend.pages(), *own]
     api = [f"the API on {backend.url}"] if serving else []
     return ", ".join([*api, *dict.fromkeys(pages)])
 

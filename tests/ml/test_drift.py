@@ -68,8 +68,41 @@ def test_another_mix_of_classes_moves_nothing_else(usual: Usual) -> None:
         groups=np.unique(held.groups[one], return_inverse=True)[1],
     )  # fmt: skip
     found = over(usual, rare, 200)
-    assert found["classes"] == 1.0
+    assert found["classes"] == found["class"] == 1.0
     assert found["brightness"] < 0.1
+
+
+def test_the_class_that_departs_is_named(usual: Usual) -> None:
+    service = Windows(usual, CLASSES)
+    first = service.each[0]
+
+    def hundred(answers: np.ndarray) -> float:
+        for answer in answers:
+            service.add(np.zeros(usual.means.shape[1]), int(answer))
+        return float(first.row[ASPECTS.index("class")])
+
+    def named() -> list[str]:
+        return [one for one in service.words() if "answered" in one]
+
+    even, ones, zeros = np.arange(100) % 3, np.ones(100), np.zeros(100)
+    assert [hundred(one) for one in (even, ones, zeros)] == [0, 1, 1], "twice, but not the same class"
+    assert named() == []
+    assert hundred(zeros) == 2
+    more = f"{1 - usual.mix[0]:+.0%}"
+    assert named() == [f"more often answered {CLASSES[0]} ({more}), in 2 times 100 photos"]
+    assert (first.classes > 1).tolist() == [True, False, False]
+
+
+def test_a_bundle_of_before_has_no_limit_for_one_class(usual: Usual) -> None:
+    arrays = usual.arrays()
+    del arrays["drift_spread"]
+    old = Usual.read(arrays | {"drift_limits": usual.limits[:, :-1]})
+    assert old is not None
+    odd, counts = np.zeros(usual.means.shape[1]), np.array([100.0, 0, 0])
+    assert old.over(100, odd, counts)[:-1] == pytest.approx(usual.over(100, odd, counts)[:-1])
+    assert old.over(100, odd, counts)[-1] == 0
+    assert usual.over(100, odd, counts)[-1] == pytest.approx(usual.over_by_class(100, counts).max())
+    assert usual.over_by_class(100, counts).max() > 1
 
 
 def test_too_few_photos_or_groups_say_nothing() -> None:

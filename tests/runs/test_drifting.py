@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
+import pty
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -64,6 +69,46 @@ def test_status_and_watch_say_it_and_people_are_told_once(drifting: Path) -> Non
     assert told.read_text().count("the photos have changed") == 1
     with Store(drifting / ".plantops", readonly=True) as store:
         assert store.noted(RELEASE, DRIFTED) == words
+
+
+def test_the_figures_are_shown_once_and_live(drifting: Path) -> None:
+    once = json.loads(plantops("status", "--live", "--json", cwd=drifting).stdout)
+    assert (once["release"], once["drift"], once["errors"]) == (RELEASE, ["brightness"], 0)
+    assert sum(once["classes"].values()) > 0.5
+    assert f"release     {RELEASE}" in plantops("status", "--live", cwd=drifting).stdout
+    ours, theirs = pty.openpty()
+    argv = [sys.executable, "-m", "plantops", "status", "--live"]
+    live = subprocess.Popen(argv, cwd=drifting, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
+    os.close(theirs)
+    said = ""
+    try:
+        while said.count("requests    ") < 3:  # the test's own limit ends it
+            said += os.read(ours, 4096).decode()
+        live.send_signal(signal.SIGINT)
+        assert live.wait(10) == 0
+    finally:
+        live.kill()
+        os.close(ours)
+    plantops("down", cwd=drifting)
+    away = plantops("status", "--live", cwd=drifting, check=False)
+    assert away.returncode == 1
+    assert "no answer from" in away.stderr
+    assert "try: plantops up" in away.stderr
+
+
+def test_drift_has_everything_run_again_and_released(drifting: Path) -> None:
+    cheap.edit(drifting / "config.yaml", "on_drift: notify", "on_drift: retrain")
+    with watching(drifting, "--interval", "2") as watch:
+        watch.says("everything is run again", 60)
+        watch.says("released: ", 120)
+        assert cheap.answering(drifting) not in ("", RELEASE)
+        assert watch.ends() == 0
+    with Store(drifting / ".plantops", readonly=True) as store:
+        current = store.in_service()
+        assert current is not None
+        assert current.id != RELEASE
+        (run,) = (one for one in store.runs(10) if one.release == current.id)
+    assert (run.trigger, run.state) == ("watch", "released")
 
 
 def test_a_run_is_forced_once_for_the_same_inputs(quiet: Path) -> None:

@@ -97,7 +97,8 @@ def usual() -> Usual:
     limits = np.full((1, len(ASPECTS)), 1e9, np.float32)
     limits[0, 0] = LIGHT / 2
     share = np.full(len(CLASSES), 1 / len(CLASSES), np.float32)
-    return Usual(np.eye(3, 2, dtype=np.float32), means, share, np.array([WINDOW]), limits, 0.01)
+    spread = np.ones((1, len(CLASSES)), np.float32)
+    return Usual(np.eye(3, 2, dtype=np.float32), means, share, np.array([WINDOW]), spread, limits, 0.01)
 
 
 def lighter(data: bytes) -> bytes:

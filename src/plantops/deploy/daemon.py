@@ -15,7 +15,8 @@ from pathlib import Path
 
 from plantops import process
 
-MLFLOW = "mlflow.json"  # notes MLflow's pages, when this machine runs them without containers
+MLFLOW, PROMETHEUS = "mlflow.json", "prometheus.json"
+PAGES = {"mlflow": MLFLOW, "prometheus": PROMETHEUS}  # what notes those that this machine runs without containers
 _LOG_LIMIT = 1_000_000
 _KILL_PATIENCE = 5.0
 

@@ -158,7 +158,7 @@ class Local:
         return None
 
     def logs_argv(self, service: str, follow: bool) -> list[str]:
-        """The command that shows the log of the API, of who asked it, or of MLflow's pages.
+        """The command that shows the log of the API, of who asked it, or of the pages beside it.
 
         Raises SetupError for another service.
         """
@@ -166,7 +166,7 @@ class Local:
         files = {
             "plant-disease-api": self._folder / "worker.log",
             "access": self._folder / "access.log",
-            "mlflow": state / "logs" / "mlflow.log",
+            **{name: state / "logs" / f"{name}.log" for name in daemon.PAGES},
         }
         if service not in files:
             raise SetupError(f"there is no service {service} here", f"plantops logs {' | '.join(files)}")

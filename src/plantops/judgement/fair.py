@@ -62,6 +62,19 @@ def renamed(
     return {old: new for old, new in found.items() if new not in several}
 
 
+def renaming(store: Store, shelf: Shelf, release: str) -> dict[str, str]:
+    """What ``release`` calls classes that the one in service calls otherwise, by their split lists: old -> new.
+
+    Nothing where a list is away.
+    """
+    current = store.in_service()
+    lists = [shelf.release(name) / SPLIT_FILE for name in (current.id if current else "", release)]
+    if not all(one.is_file() for one in lists):
+        return {}
+    then, now = map(artifacts.rows, lists)
+    return renamed(then, now, *({row["class"] for row in rows} for rows in (then, now)))
+
+
 def unfair(learned: Mapping[str, Learned], now: Iterable[Mapping[str, str]]) -> set[str]:
     """The md5 of all photos that a release ``learned`` from, and of others of the same leaf.
 

@@ -11,12 +11,12 @@ takes to keep the rate there, too.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from plantops.drift import Floats, Usual, picture, statistics
+from plantops.drift import ASPECTS, Floats, Usual, picture, statistics
 
 RATE = 0.01
 SIZES = (100, 200, 400)
@@ -44,6 +44,14 @@ class Held:
     classes: int
 
 
+@dataclass(frozen=True)
+class _Bounds:
+    """Of windows of one size: ``spread`` of each answer's share (classes,), and ``limits`` of the aspects (10,)."""
+
+    spread: Floats
+    limits: Floats
+
+
 def learn(held: Held) -> Usual | None:
     """What is usual of them; None where they are too few to say, or too few groups hold nearly all of them."""
     sizes = [size for size in SIZES if 2 * size <= len(held.answers)]
@@ -59,7 +67,8 @@ def learn(held: Held) -> Usual | None:
         return None
     return Usual(
         axes, means(one_hot.T @ photos, one_hot.sum(0)).astype(np.float32), one_hot.mean(0).astype(np.float32),
-        np.array(list(limits), np.int64), np.stack(list(limits.values())).astype(np.float32), RATE,
+        np.array(list(limits), np.int64), np.stack([one.spread for one in limits.values()]).astype(np.float32),
+        np.stack([one.limits for one in limits.values()]).astype(np.float32), RATE,
     )  # fmt: skip
 
 
@@ -80,15 +89,15 @@ def _axes(embeddings: Floats, answers: NDArray[np.int64]) -> NDArray[np.float32]
     return axes
 
 
-def _wide_limits(photos: Floats, one_hot: Floats, groups: NDArray[np.int64], size: int) -> Floats | None:
-    """Of each aspect, (9,), so wide that they hold for groups that had no part in them; None as :func:`_limits`."""
-    limits = _limits(photos, one_hot, groups, size)
-    wider = None if limits is None else _wider(photos, one_hot, groups, size)
-    return None if limits is None or wider is None else limits * wider
+def _wide_limits(photos: Floats, one_hot: Floats, groups: NDArray[np.int64], size: int) -> _Bounds | None:
+    """So wide that they hold for groups that had no part in them; None as :func:`_limits`."""
+    bounds = _limits(photos, one_hot, groups, size)
+    wider = None if bounds is None else _wider(photos, one_hot, groups, size)
+    return None if bounds is None or wider is None else replace(bounds, limits=bounds.limits * wider)
 
 
-def _limits(photos: Floats, one_hot: Floats, groups: NDArray[np.int64], size: int) -> Floats | None:
-    """Of each aspect, (9,), for windows of ``size`` photos. ``groups``: numbers from 0.
+def _limits(photos: Floats, one_hot: Floats, groups: NDArray[np.int64], size: int) -> _Bounds | None:
+    """For windows of ``size`` photos. ``groups``: numbers from 0.
 
     None where nearly every window holds all groups, so that nothing is left to compare it with.
     """
@@ -101,20 +110,37 @@ def _limits(photos: Floats, one_hot: Floats, groups: NDArray[np.int64], size: in
         once = np.unique(drawn)
         left = all_counts - counts[once].sum(0)
         if left.any():
-            found.append(_statistics(mean, all_sums - sums[once].sum(0), left))
-    return _together(np.array(found)) if len(found) >= _FEWEST_WINDOWS else None
+            found.append(_against(mean, all_sums - sums[once].sum(0), left))
+    if len(found) < _FEWEST_WINDOWS:
+        return None
+    odd, shares = (np.array(each) for each in zip(*found, strict=True))
+    spread = _spread(shares, size)
+    return _Bounds(spread, _together(statistics(odd, shares, spread)))
 
 
-def _statistics(mean: Floats, sums: Floats, counts: Floats) -> Floats:
-    """Of a window, (9,): the mean of its numbers and answers, against photos' sums by answer, and their counts."""
-    share = mean[sums.shape[1] :]
-    odd = mean[: sums.shape[1]] - share @ means(sums, counts)
-    found: Floats = statistics(odd[None], (share - counts / counts.sum())[None])[0]
+def _spread(shares: Floats, size: int) -> Floats:
+    """Of each answer, (classes,): the difference in share that few windows (n, classes) exceed, each as seldom.
+
+    At least that of the middle class, and a few photos: of a class whose groups are few, windows that have none of them
+    tell nothing of those to come.
+    """
+    each = np.quantile(np.abs(shares), 1 - RATE, axis=0)
+    found: Floats = np.maximum(each, max(float(np.median(each)), _PRIOR / size))
     return found
 
 
-def _wider(photos: Floats, one_hot: Floats, groups: NDArray[np.int64], size: int) -> float | None:
-    """By how much limits have to be widened to hold the rate on windows of groups that had no part in them.
+def _against(mean: Floats, sums: Floats, counts: Floats) -> tuple[Floats, Floats]:
+    """What is odd in a window, (7 + p,), and differences in share, (classes,): the mean of its numbers and answers,
+    against photos' sums by answer, and their counts."""
+    share = mean[sums.shape[1] :]
+    return mean[: sums.shape[1]] - share @ means(sums, counts), share - counts / counts.sum()
+
+
+def _wider(photos: Floats, one_hot: Floats, groups: NDArray[np.int64], size: int) -> Floats | None:
+    """By how much limits (10,) have to be widened to hold the rate on windows of groups that had no part in them.
+
+    By one factor for all, but for one class: of a class a part of the groups may hold none or most, and a factor that
+    is large enough for that would take the others' power. It has a factor of its own, at a tenth of the rate.
 
     None where there are none without a part of the groups.
     """
@@ -122,18 +148,24 @@ def _wider(photos: Floats, one_hot: Floats, groups: NDArray[np.int64], size: int
     both, over = np.concatenate([photos, one_hot], 1), []
     for apart in (fold == number for number in range(_FOLDS)):
         known = ~apart
-        limits = _limits(photos[known], one_hot[known], np.unique(groups[known], return_inverse=True)[1], size)
-        if limits is None:
+        bounds = _limits(photos[known], one_hot[known], np.unique(groups[known], return_inverse=True)[1], size)
+        if bounds is None:
             return None
         sums, counts = one_hot[known].T @ photos[known], one_hot[known].sum(0)
         inside = np.unique(groups[apart], return_inverse=True)[1]
         drawn = windows(both[apart], inside, size, _WINDOWS // _FOLDS, np.random.default_rng(size))
-        over += [float((_statistics(mean, sums, counts) / limits).max()) for mean, _ in drawn]
-    return max(1.0, float(np.quantile(over, 1 - RATE)))
+        odd, shares = (
+            np.array(each) for each in zip(*(_against(mean, sums, counts) for mean, _ in drawn), strict=True)
+        )
+        over += (statistics(odd, shares, bounds.spread) / bounds.limits).tolist()
+    *others, one_class = np.array(over).T
+    common, own = np.quantile(np.max(others, 0), 1 - RATE), np.quantile(one_class, 1 - RATE / len(ASPECTS))
+    factors: Floats = np.maximum(1.0, np.append(np.full(len(others), common), own))
+    return factors
 
 
 def _together(found: Floats) -> Floats:
-    """Limits (9,) that a share of ``RATE`` of the windows (n, 9) exceeds in any aspect, each aspect as often."""
+    """Limits (10,) that a share of ``RATE`` of the windows (n, 10) exceeds in any aspect, each aspect as often."""
     place = found.argsort(0).argsort(0) / len(found)
     limits: Floats = np.quantile(found, np.quantile(place.max(1), 1 - RATE), axis=0)
     return np.maximum(limits, 1e-9)

@@ -71,6 +71,10 @@ class Metrics:
             "plantops_drift_windows_in_a_row", "Windows over the limit, one after the other", labels,
             registry=self.registry,
         )  # fmt: skip
+        self.class_drift = Gauge(
+            "plantops_drift_class_ratio", "How far an answer's share was off in the last window, its limit being 1",
+            ("class_name", "photos"), registry=self.registry,
+        )  # fmt: skip
         self.windows = Counter("plantops_drift_windows", "Windows that are full", ("photos",), registry=self.registry)
         self.drift_rate = Gauge(
             "plantops_drift_false_alarm_rate", "Share of undrifted windows over a limit", registry=self.registry
@@ -125,8 +129,10 @@ class Metrics:
         self.aspect.observe(long / short)
         self.brightness.observe(photo.brightness)
 
-    def full(self, window: Window) -> None:
+    def full(self, window: Window, classes: tuple[str, ...]) -> None:
         """Show how a window ended."""
+        for name, ratio in zip(classes, window.classes, strict=True):
+            self.class_drift.labels(name, str(window.size)).set(ratio)
         for aspect, ratio, row in zip(ASPECTS, window.over, window.row, strict=True):
             self.drift.labels(aspect, str(window.size)).set(ratio)
             self.drifting.labels(aspect, str(window.size)).set(row)

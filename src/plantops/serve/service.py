@@ -117,8 +117,9 @@ class Service:
         self.metrics.read(looked.photo)
         self.metrics.predicted(name, confidence, looked.seconds, (looked.unsure, looked.unlike))
         if self._windows and looked.odd is not None:
-            for window in self._windows.add(np.array(looked.odd), self.predictor().manifest.classes.index(name)):
-                self.metrics.full(window)
+            classes = self.predictor().manifest.classes
+            for window in self._windows.add(np.array(looked.odd), classes.index(name)):
+                self.metrics.full(window, classes)
 
     async def _in_time(self, looking: Awaitable[Looked]) -> Looked:
         limit = self.settings.request_timeout_s

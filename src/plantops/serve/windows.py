@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from plantops.drift import ASPECTS, Floats, Usual, said
+from plantops.drift import ASPECTS, CLASS, Floats, Usual, said
 
 IN_A_ROW = 2
 
@@ -19,12 +19,16 @@ IN_A_ROW = 2
 class Window:
     """The window of one size that is being filled, and how the ones before it ended.
 
-    ``over``: the last one's statistics as shares of their limits, (9,). ``row``: windows in a row over the limit.
+    ``over``: the last one's statistics as shares of their limits, (10,). ``row``: windows in a row over the limit.
+    ``classes``, ``class_row``: the same of each answer's share alone, (classes,); the aspect of one class is in a row
+    where it is the same class.
     """
 
     size: int
     odd: Floats
     counts: Floats
+    classes: Floats
+    class_row: Floats
     ended: int = 0
     over: Floats = field(default_factory=lambda: np.zeros(len(ASPECTS)))
     row: Floats = field(default_factory=lambda: np.zeros(len(ASPECTS)))
@@ -64,9 +68,14 @@ class Windows:
         mean, shares = window.odd / window.size, window.counts / window.size - self._usual.mix
         window.over = self._usual.over(window.size, mean, window.counts)
         window.row = np.where(window.over > 1, window.row + 1, 0)
-        window.words = tuple(said(one, mean, shares, self._classes) for one in ASPECTS)
+        window.classes = self._usual.over_by_class(window.size, window.counts)
+        window.class_row = np.where(window.classes > 1, window.class_row + 1, 0)
+        window.row[ASPECTS.index(CLASS)] = longest = window.class_row.max()
+        named = dict.fromkeys(ASPECTS, shares) | {CLASS: np.where(window.class_row == longest, shares, 0)}
+        window.words = tuple(said(one, mean, named[one], self._classes) for one in ASPECTS)
         window.ended += 1
         window.odd, window.counts = np.zeros_like(window.odd), np.zeros_like(window.counts)
 
     def _fresh(self, size: int) -> Window:
-        return Window(size, np.zeros(self._usual.means.shape[1]), np.zeros(len(self._usual.mix)))
+        counts, apart, row = (np.zeros(len(self._usual.mix)) for _ in range(3))
+        return Window(size, np.zeros(self._usual.means.shape[1]), counts, apart, row)

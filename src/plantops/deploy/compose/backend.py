@@ -73,7 +73,7 @@ class Compose:
                     f"the API serves on {there[0].host}:{there[0].port}, and config.yaml now says {host}:{port}",
                     "plantops down, then plantops up (the address cannot move without a pause)",
                 )
-            own = service == "mlflow" and daemon.find(self._config.state / daemon.MLFLOW)
+            own = service in daemon.PAGES and daemon.find(self._config.state / daemon.PAGES[service])
             if not there and not own and (taken := ports.obstacle(host, port)):
                 raise SetupError(f"{service}: {taken}", f"stop it, or set {key} in config.yaml")
 

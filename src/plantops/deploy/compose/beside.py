@@ -39,10 +39,11 @@ class Beside:
         return {name: reached(*door[:2]).url for name, door in self.doors().items() if self._containers(name)}
 
     def start(self, tag: str, say: Callable[[str], None]) -> None:
-        """Start them, until they answer; the MLflow of the host gives way to the one here. Raises StepFailed."""
+        """Start them, until they answer; those of the host give way to the ones here. Raises StepFailed."""
         wanted = self._stack.others
-        if "mlflow" in wanted:
-            daemon.stop(self._config.state / daemon.MLFLOW)  # the same pages, on the same port
+        for name, notes in daemon.PAGES.items():
+            if name in wanted:
+                daemon.stop(self._config.state / notes)  # the same pages, on the same port
         away = [name for name in wanted if not any(one.running for one in self._containers(name))]
         for name in away:
             if self._stack.lacks_image(name, tag):
