@@ -46,6 +46,19 @@ def was_read(root: Path, inputs: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+def unknown(root: Path, *inputs: dict[str, Any]) -> list[str]:
+    """The folders of which prepare_data read other photos than any of ``inputs`` has under DVC."""
+    if not (root / artifacts.READ).is_file():
+        return []
+    raw = dvc.raw_folder(root).relative_to(root)
+    classes = {row["path"].partition("/")[0] for row in artifacts.rows(root / artifacts.READ) if "/" in row["path"]}
+    whole = any(f"{raw}.dvc" in one for one in inputs)
+    known = {name for one in inputs for name in was_read(root, one)}
+    return [
+        str(one) for one in ([raw] if whole else sorted(raw / name for name in classes)) if f"{one}.dvc" not in known
+    ]
+
+
 def _hash(rows: list[dict[str, str]], below: str = ".") -> str:
     """DVC's hash of a folder of photos, of what was read there."""
     prefix = "" if below == "." else f"{below}/"
