@@ -213,7 +213,11 @@ def _paths(entries: Any) -> list[str]:
 def _count(dvc_file: Any) -> str:
     outs = dvc_file.get("outs") if isinstance(dvc_file, dict) else None
     out = outs[0] if isinstance(outs, list) and outs and isinstance(outs[0], dict) else {}
-    number = out.get("nfiles", 1 if out else 0)
+    return photos(out.get("nfiles", 1 if out else 0))
+
+
+def photos(number: int) -> str:
+    """So many, in words."""
     return f"{number} photo{'' if number == 1 else 's'}"
 
 

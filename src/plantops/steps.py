@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -155,24 +154,14 @@ def reproduce(work: Work) -> str:
     try:
         current = work.store.in_service()
         champion = work.shelf.release(current.id) if current else None
-        force = work.options.force
-        work.ran = training.reproduce(work.config, work.console, work.tracker, work.run, force, champion)
+        work.ran = training.reproduce(work.config, work.console, work.tracker, work.run, work.options.force, champion)
     finally:
         now = dvc.inputs(work.config.root)
         work.left_behind = plan.left_behind(work.plan.inputs, now, lineage.was_read(work.config.root, now))
-    _check_known(work, now)
+    if work.config.data.untracked == "refuse":
+        lineage.check_known(work.config.root, work.plan.inputs, now)
     _look_for_leaks(work)
     return work.ran.sentence()
-
-
-def _check_known(work: Work, now: dict[str, Any]) -> None:
-    """Raise StepFailed when photos were trained on that came after the run had seen that all were under DVC."""
-    config = work.config
-    found = lineage.unknown(config.root, work.plan.inputs, now) if config.data.untracked == "refuse" else []
-    if found:
-        listed = " ".join(shlex.quote(one) for one in found)
-        said = f"photos came or went while the run began, and DVC does not know them so: {', '.join(found)}"
-        raise StepFailed(said, f"dvc add {listed}, then plantops run")
 
 
 def _look_for_leaks(work: Work) -> None:
