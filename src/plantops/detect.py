@@ -12,6 +12,7 @@ from typing import Any
 from plantops.config import CODE, LOCK, OWN_FILES, PARAMS, PIPELINE
 
 Inputs = dict[str, Any]
+ELSEWHERE = "was run elsewhere, or its record removed"
 UNREADABLE = "cannot be read as YAML"
 _AWAY = object()
 
@@ -123,7 +124,7 @@ def _lock_changes(old: Any, new: Any) -> list[Change]:
     names = [name for name in {**after, **before} if before.get(name) != after.get(name)]
     if not names:
         return [Change(LOCK, "changed outside the stages")]
-    return [Change(LOCK, f"stage {name} was run elsewhere, or its record removed", (name,)) for name in names]
+    return [Change(LOCK, f"stage {name} {ELSEWHERE}", (name,)) for name in names]
 
 
 def _data_change(file: str, old: Any, new: Any, inputs: Inputs) -> Change:
