@@ -8,6 +8,7 @@ import os
 import re
 import shlex
 import shutil
+import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ def pipeline(root: Path) -> Any:
 def params_files(pipeline: Any) -> list[str]:
     """The files with values that a parsed dvc.yaml names (``params``, ``vars``), sorted; params.yaml is always one."""
     names = {PARAMS, *_vars_files(pipeline)}
-    if isinstance(pipeline, dict) and "unreadable" in pipeline:
+    if pipeline is None or (isinstance(pipeline, dict) and "unreadable" in pipeline):
         names.add(CODE)  # which it names, as long as nobody says otherwise
     stages = pipeline.get("stages") if isinstance(pipeline, dict) else None
     for stage in stages.values() if isinstance(stages, dict) else ():
@@ -260,20 +261,24 @@ def _explain(stage: str, failed: process.Failed, adding: str = "") -> StepFailed
 
 
 def _read(path: Path) -> Any:
-    """Parsed YAML; None when the file is away; ``{"unreadable": md5}`` when it cannot be understood."""
+    """Parsed YAML or TOML; None when the file is away; ``{"unreadable": md5}`` when it cannot be understood."""
     try:
         data = path.read_bytes()
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         return None
     except OSError as error:
         return {"unreadable": str(error.strerror)}
-    return _parsed(data)
+    return _parsed(data, path.suffix)
 
 
-def _parsed(data: bytes) -> Any:
+def _parsed(data: bytes, suffix: str = "") -> Any:
     import yaml
 
+    if suffix == ".py":  # parameters, as DVC takes them: known by their bytes alone
+        return hashlib.md5(data, usedforsecurity=False).hexdigest()
     try:
+        if suffix == ".toml":
+            return tomllib.loads(data.decode())
         return _text_keys(yaml.load(data, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
     except (yaml.YAMLError, ValueError, RecursionError):
         return {"unreadable": hashlib.md5(data, usedforsecurity=False).hexdigest()}
