@@ -320,9 +320,8 @@ def _open_pages(work: Work) -> None:
     try:
         work.backend.open_pages(lambda sentence: work.console.say(f"    {sentence}", "grey"))
     except StepFailed as error:
-        work.console.say(
-            "".join(f"    {line}\n" for line in error.message.splitlines()) + f"      try: {error.hint}", "yellow"
-        )
+        said = "".join(f"    {line}\n" for line in error.message.splitlines())
+        work.console.say(f"{said}      try: {error.hint}", "yellow")
 
 
 def _no_image(work: Work) -> str:
