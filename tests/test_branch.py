@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import threading
 from collections.abc import Callable
@@ -11,12 +12,16 @@ from pathlib import Path
 
 import pytest
 
+from bundle_factory import TinyModel, make_bundle
 from conftest import sh
-from plantops import branch, git
+from plantops import branch, git, recall
 from plantops.branch import Branch
+from plantops.bundle import Bundle
 from plantops.config import Config, FollowConfig, WatchConfig
 from plantops.errors import StepFailed
 from plantops.follow import Follower
+from plantops.shelf import Shelf
+from plantops.store import FILE
 
 pytestmark = pytest.mark.ci
 
@@ -309,6 +314,19 @@ def test_while_a_run_is_going_nothing_moves(team: Team, config: Config) -> None:
         thread.join()
     assert taken == [[]]
     assert not (team.here / "rust").exists()
+
+
+def test_a_lost_memory_is_left_for_the_run_that_mends_it(team: Team, config: Config) -> None:
+    folder = make_bundle(Shelf(config.models).release("1111111-a"), TinyModel(0))
+    facts = {"release": "1111111-a", "digest": Bundle.load(folder).digest, "created": "2026-01-01T00:00:00+00:00"}
+    facts |= {"run": "r", "sample_data": True, "fingerprint": "f", "serving_code": "c", "mlflow": {"run": "m"}}
+    (folder / "release.json").write_text(json.dumps(facts))
+    (folder / "lineage.json").write_text(json.dumps({"inputs": {}}))
+    assert recall.lost(config) == "is gone"
+    team.theirs("Add rust", rust="1")
+    (said,) = look(Follower(), config)
+    assert said.startswith("took up 1 commit")
+    assert not (config.state / FILE).exists()
 
 
 def test_a_remote_that_asks_for_a_password_gets_none(team: Team, config: Config, serve: Callable[[int], str]) -> None:

@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 
 from conftest import photo, sh
-from plantops import detect, dvc, plan
+from plantops import detect, dvc, plan, training
 from plantops.store import RELEASED, Store
 
 
@@ -137,3 +137,42 @@ def test_what_is_away_for_a_moment_is_waited_for(project: Path) -> None:
         later.join()
         (project / "dvc.yaml").unlink()
         assert plan.make(project, store).changes, "what stays away is a change"
+
+
+def test_parameters_in_toml_and_python_are_taken_as_dvc_takes_them(project: Path) -> None:
+    edit(
+        project / "dvc.yaml",
+        "  evaluate:\n",
+        "  more:\n    cmd: x\n    params: [{p.toml: [train.lr]}, {p.py: [LR]}]\n  evaluate:\n",
+    )
+    toml, python = project / "p.toml", project / "p.py"
+    toml.write_text("[train]\nlr = 1\n")
+    python.write_text("LR = 1\n")
+    before = dvc.inputs(project)
+    assert detect.unreadable(before) == []
+    toml.write_text("# a comment\n[train]\nlr = 1\n")
+    assert detect.changes(before, dvc.inputs(project)) == []
+    toml.write_text("[train]\nlr = 2\n")
+    python.write_text("LR = 2\n")
+    assert said(before, dvc.inputs(project)) == ["p.py: changed", "p.toml: train.lr 1 → 2"]
+    toml.write_text("[train\n")
+    assert [one.file for one in detect.unreadable(dvc.inputs(project))] == ["p.toml"]
+
+
+def test_what_is_no_number_is_the_same_as_itself(project: Path) -> None:
+    edit(project / "params.yaml", "lr: 0.002", "lr: .nan")
+    before = dvc.inputs(project)
+    assert detect.changes(before, dvc.inputs(project)) == []
+    entry = {"params": {"params.yaml": {"train.lr": float("nan")}}}
+    assert not training._params_moved(entry, before, dvc.inputs(project))
+
+
+def test_a_file_is_not_called_a_photo() -> None:
+    after = {"c.csv.dvc": {"outs": [{"md5": "a", "path": "c.csv"}]}}
+    assert said({}, after) == ["c.csv.dvc: c.csv new: 1 file"]
+
+
+def test_a_pipeline_that_is_away_is_no_change_of_code(project: Path) -> None:
+    before = dvc.inputs(project)
+    (project / "dvc.yaml").unlink()
+    assert {one.file for one in detect.changes(before, dvc.inputs(project))} == {"dvc.yaml"}

@@ -15,7 +15,8 @@ import pytest
 
 from api_client import until
 from conftest import sh
-from plantops import dvclocks, process
+from plantops import dvc, dvclocks, process
+from plantops.errors import StepFailed
 
 pytestmark = pytest.mark.ci
 
@@ -155,3 +156,12 @@ def test_a_hard_link_names_no_pid_and_is_left_to_a_person(root: Path) -> None:
     sh(*one.remedy.partition(",")[0].split(), cwd=root)
     assert found(root) == []
     assert works(root)
+
+
+def test_locks_that_dvc_cannot_read_are_for_the_doctor(root: Path) -> None:
+    (root / ".dvc/tmp").mkdir(exist_ok=True)
+    (root / ".dvc/tmp/rwlock").write_text('{"x')
+    for act in (lambda: dvc.repro(root, print, {}), lambda: dvc.add(root, [root / "photos"], print)):
+        with pytest.raises(StepFailed, match="cannot read its own locks") as failed:
+            act()
+        assert failed.value.hint == "plantops doctor --fix"

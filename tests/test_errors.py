@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -58,7 +59,10 @@ def test_what_may_not_be_used_is_named(tmp_path: Path) -> None:
     path = tmp_path / "file"
     error = in_words(PermissionError(13, os.strerror(13), str(path)))
     assert error
-    assert (error.message, error.hint) == (f"{path} cannot be used: Permission denied", f"ls -ld '{path}'")
+    assert (error.message, error.hint) == (
+        f"{path} cannot be used: Permission denied",
+        f"ls -ld {shlex.quote(str(path))}",
+    )
 
 
 def test_anything_else_is_a_bug(tmp_path: Path) -> None:

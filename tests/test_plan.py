@@ -69,6 +69,29 @@ def test_a_run_that_died_is_owed_before_anybody_buries_it(project: Path, state: 
     assert (values["due"], values["owed"][0]["state"]) == (True, INTERRUPTED)
 
 
+def test_what_a_killed_run_wrote_is_not_blamed_on_others(project: Path, state: Store) -> None:
+    run = state.begin("by hand", {"force": True}, "", dvc.inputs(project))
+    (project / "dvc.lock").write_text("stages: {train: {cmd: x}}\n")
+    said = f"dvc.lock: stage train was run by run {run}, which was interrupted, or elsewhere"
+    assert told(state, project)[0][0] == said
+    assert [one.state for one in state.runs(1, going_on=False)] == [INTERRUPTED]
+    state.bury_dead()
+    assert told(state, project)[0][0] == said
+
+
+def test_a_broken_lock_that_was_put_back_is_no_change(project: Path, state: Store) -> None:
+    lock = project / "dvc.lock"
+    lock.write_text("stages: {train: {cmd: x}}\n")
+    ended(state, project, RELEASED)
+    whole = lock.read_text()
+    lock.write_text("<<<<<<< HEAD\n" + whole)
+    ended(state, project, FAILED, "no")
+    lock.write_text(whole)
+    _, values = told(state, project)
+    assert values["changes"] == []
+    assert len(values["owed"]) == 1
+
+
 def test_code_that_only_a_deep_look_finds_says_its_stages(project: Path, state: Store) -> None:
     script = project / "my.py"
     script.write_text("x = 1\n")

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from conftest import photo, sh
-from plantops import dirhash, scan
+from plantops import dirhash, dvc, pipeline, scan
+from plantops.config import DataConfig, load
+from plantops.errors import SetupError, StepFailed
 from plantops.store import Store
 
 RAW = Path("data/raw/PlantVillage")
@@ -27,7 +31,7 @@ def test_nothing_loose_in_a_clean_project(project: Path) -> None:
 
 def test_a_folder_without_dvc_is_named_with_the_command(project: Path) -> None:
     photo(project / RAW / "NewClass" / "1.jpg", (1, 2, 3))
-    assert look(project) == ["NewClass: 1 photos not under DVC: dvc add 'data/raw/PlantVillage/NewClass'"]
+    assert look(project) == ["NewClass: 1 photo not under DVC: dvc add data/raw/PlantVillage/NewClass"]
 
 
 @pytest.mark.ci
@@ -52,6 +56,34 @@ def test_same_size_and_time_but_another_inode_is_read_again(project: Path) -> No
     os.replace(other, one)
     os.utime(one, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert "other content" in look(project)[0]
+
+
+def test_the_commands_can_be_typed_whatever_the_name(project: Path) -> None:
+    photo(project / RAW / "Bob's leaf" / "1.jpg", (1, 2, 3))
+    command = look(project)[0].partition("not under DVC: ")[2]
+    assert shlex.split(command) == ["dvc", "add", f"{RAW}/Bob's leaf"]
+
+
+def test_a_conflict_in_the_dvc_file_is_called_one(project: Path) -> None:
+    file = f"{RAW}/Potato___Late_blight.dvc"
+    (project / file).write_text(f"<<<<<<< HEAD\n{(project / file).read_text()}=======\n>>>>>>> theirs\n")
+    said = f"Potato___Late_blight: its .dvc cannot be read: resolve its conflict, or git checkout HEAD -- {file}"
+    assert look(project) == [said]
+    with pytest.raises(SetupError, match="git checkout HEAD"), Store(project / ".plantops") as store:
+        pipeline.check_loose(
+            replace(load(project), data=DataConfig(untracked="add")), scan.loose(project, project / RAW, store)
+        )
+    sh(*shlex.split(said.partition(", or ")[2]), cwd=project)
+    assert look(project) == []
+
+
+def test_dvc_adds_reason_is_told(project: Path) -> None:
+    (project / "dvc.yaml").write_text("stages: [\n")
+    photo(project / RAW / "Bob's leaf" / "1.jpg", (1, 2, 3))
+    with pytest.raises(StepFailed) as failed:
+        dvc.add(project, [project / RAW / "Bob's leaf"], print)
+    assert "dvc.yaml" in failed.value.message
+    assert shlex.split(failed.value.hint) == ["dvc", "add", f"{RAW}/Bob's leaf"]
 
 
 @pytest.mark.ci
@@ -79,7 +111,7 @@ def test_a_class_folder_that_is_a_link_is_looked_into(project: Path) -> None:
 def test_data_that_is_not_here_says_how_to_get_it(project: Path) -> None:
     shutil.rmtree(project / RAW / "Potato___Late_blight")
     assert look(project) == [
-        "Potato___Late_blight: its photos are not here: dvc checkout 'data/raw/PlantVillage/Potato___Late_blight.dvc'"
+        "Potato___Late_blight: its photos are not here: dvc checkout data/raw/PlantVillage/Potato___Late_blight.dvc"
         " or dvc pull"
     ]
 

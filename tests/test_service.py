@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -76,6 +78,20 @@ def test_systemd_takes_it(config: Config, tmp_path: Path) -> None:
     status, said = verified(tmp_path, service.text(config, "/no such/python %h"))
     assert status != 0
     assert "/no such/python %h is not executable" in said, "it read the path as we meant it"
+
+
+def test_other_settings_are_those_of_the_unit_too(config: Config, tmp_path: Path) -> None:
+    """In one word whatever their name, as systemd itself reads it."""
+    assert " --config" not in service.text(config)
+    other = replace(config, file=config.root / "other 'one' \"of\" 5 %h $HOME \\.yaml")
+    assert "another --config" in "\n".join([*service.install(config), *service.status(other)])
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("no systemd-analyze here (Debian package systemd)")
+    assert verified(tmp_path, service.text(other)) == (0, "")
+    (command,) = (one for one in service.text(other).splitlines() if one.startswith("ExecStart="))
+    word = command.partition(" --config ")[2]
+    escapes = {"%%": "%", "$$": "$", '\\"': '"', "\\\\": "\\"}
+    assert re.sub(r'%%|\$\$|\\["\\]', lambda found: escapes[found[0]], word[1:-1]) == str(other.file)
 
 
 def verified(folder: Path, text: str) -> tuple[int, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from plantops import effort, ledger, measures, recall, verify
+from plantops import effort, ledger, lock, measures, recall, verify
 from plantops.config import Config
 from plantops.console import Console
 from plantops.errors import SetupError, StepFailed
@@ -17,7 +17,7 @@ _COLOURS = {verify.OK: "green", verify.DIFFERS: "red", verify.UNKNOWN: "yellow"}
 def history(config: Config, console: Console, limit: int, as_json: bool) -> None:
     """The newest runs: when, by what and whom, how they ended, how long each step took."""
     with recall.look(config) as store:
-        found = ledger.history(store, limit)
+        found = ledger.history(store, limit, bool(lock.holder(config.state)))
     if as_json:
         console.json(found)
         return

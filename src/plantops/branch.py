@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -170,7 +171,8 @@ def _check_in_the_way(branch: Branch, target: str, mine: IsMine) -> None:
     added = _names(branch.top, "diff", "-z", "--name-only", "--no-renames", "--diff-filter=A", "HEAD", target)
     users = [one for one in added if os.path.lexists(branch.top / one) and not mine(branch.top / one)]
     if users:
-        raise StepFailed(f"commits of {branch} wait: they bring {users[0]}, which is here, too", f"mv {users[0]} …")
+        aside = shlex.join(["mv", users[0], f"{users[0]}.mine"])
+        raise StepFailed(f"commits of {branch} wait: they bring {users[0]}, which is here, too", aside)
 
 
 def _uncommitted(branch: Branch) -> list[str]:

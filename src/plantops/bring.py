@@ -6,6 +6,7 @@ then it is a state that DVC knows, and nothing is lost. Anything else is local w
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -92,7 +93,10 @@ def _nowhere(config: Config, lacking: list[str]) -> SetupError:
     said = f"not here, and not in the DVC remote {where} either" if where else "not here, and there is no DVC remote"
     hint = "whoever committed it: dvc push; then plantops run" if where else "dvc remote add -d NAME URL"
     if where and not config.dvc.pull:
-        said, hint = "not here, and config.yaml forbids to bring it (dvc.pull: false)", f"dvc pull '{lacking[0]}'"
+        said, hint = (
+            "not here, and config.yaml forbids to bring it (dvc.pull: false)",
+            f"dvc pull {shlex.quote(lacking[0])}",
+        )
     return SetupError(f"what these name is {said}:\n{listed}", hint)
 
 
@@ -130,7 +134,9 @@ def _in_words(root: Path, one: scan.Loose, cache: Path) -> scan.Loose:
     if not git.came(root, name):
         return one
     said = f"{one.folder.name}: other photos came by {name}, and photos changed here, too: put yours aside"
-    return replace(one, what=f"{said}, dvc pull --force '{name}', put them back, and then dvc add", add=False)
+    return replace(
+        one, what=f"{said}, dvc pull --force {shlex.quote(name)}, put them back, and then dvc add", add=False
+    )
 
 
 def _outside(root: Path, raw: Path, store: Store) -> Iterator[tuple[str, list[dict[str, Any]]]]:

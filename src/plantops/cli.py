@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from plantops import __version__, notices, records, upkeep
-from plantops.config import MIN_INTERVAL_S, find_root
+from plantops.config import MAX_INTERVAL_S, MIN_INTERVAL_S, find_root
 from plantops.console import Console
 from plantops.errors import CHANGES_WAITING, Refused, SetupError
 from plantops.quick import Command, ConfigFile, Group, Json, say_all
@@ -25,7 +25,8 @@ app = typer.Typer(
 )  # fmt: skip
 command = partial(app.command, cls=Command)
 
-Interval = Annotated[float | None, typer.Option(min=MIN_INTERVAL_S, help="Seconds between two looks.")]
+_SECONDS = typer.Option(min=MIN_INTERVAL_S, max=MAX_INTERVAL_S, help="Seconds between two looks.")
+Interval = Annotated[float | None, _SECONDS]
 
 
 def _version(wanted: bool) -> None:

@@ -14,7 +14,7 @@ FILE = "config.yaml"
 PIPELINE, PARAMS, LOCK, CODE = "dvc.yaml", "params.yaml", "dvc.lock", "training_code.yaml"
 # What a run writes itself among the inputs: it is no change, and not the user's uncommitted work.
 OWN_FILES = (LOCK, CODE)
-MIN_INTERVAL_S = 0.1  # between two looks of `plantops watch`
+MIN_INTERVAL_S, MAX_INTERVAL_S = 0.1, 86400.0  # between two looks of `plantops watch`
 
 Level = Literal["ignore", "note", "warn", "stop"]
 
@@ -336,8 +336,8 @@ def _check(config: Config, name: str) -> None:
         if not 1 <= port <= 65535:
             raise SetupError(f"{name}: {key} must lie between 1 and 65535, not {port}")
     _check_api(config.api, name)
-    if config.watch.interval_s < MIN_INTERVAL_S:
-        said = f"must be at least {MIN_INTERVAL_S:g} seconds, not {config.watch.interval_s:g}"
+    if not MIN_INTERVAL_S <= config.watch.interval_s <= MAX_INTERVAL_S:
+        said = f"must be from {MIN_INTERVAL_S:g} to {MAX_INTERVAL_S:g} seconds, not {config.watch.interval_s:g}"
         raise SetupError(f"{name}: watch.interval_s {said}", f"mend it in {name}")
     if config.notify.webhooks and not config.notify.webhook_secret.startswith("${"):
         said = "notify.webhook_secret must be ${NAME} or ${file:PATH}: webhooks are signed, and no secret stands here"

@@ -12,6 +12,7 @@ from typing import Any
 from plantops.config import CODE, LOCK, OWN_FILES, PARAMS, PIPELINE
 
 Inputs = dict[str, Any]
+ELSEWHERE = "was run elsewhere, or its record removed"
 UNREADABLE = "cannot be read as YAML"
 _AWAY = object()
 
@@ -49,9 +50,14 @@ def changes(old: Inputs, new: Inputs) -> list[Change]:
     found: list[Change] = []
     for file in sorted(old.keys() | new.keys()):
         before, after = _plain(old.get(file)), _plain(new.get(file))
-        if before != after:
+        if differ(before, after):
             found += _describe(file, before, after, new)
     return found
+
+
+def differ(one: Any, other: Any) -> bool:
+    """Whether two values are not the same; NaN is the same as itself here."""
+    return bool(one != other) and json.dumps(one, default=str) != json.dumps(other, default=str)
 
 
 def unreadable(inputs: Inputs) -> list[Change]:
@@ -100,6 +106,8 @@ def _describe(file: str, old: Any, new: Any, inputs: Inputs) -> list[Change]:
         return _lock_changes(old, new)
     if file.endswith(".dvc"):
         return [_data_change(file, old, new, inputs)]
+    if file.endswith(".py"):
+        return [Change(file, "changed", tuple(_users(file, "", inputs.get(PIPELINE))))]
     return _param_changes(file, old, new, inputs)
 
 
@@ -123,7 +131,7 @@ def _lock_changes(old: Any, new: Any) -> list[Change]:
     names = [name for name in {**after, **before} if before.get(name) != after.get(name)]
     if not names:
         return [Change(LOCK, "changed outside the stages")]
-    return [Change(LOCK, f"stage {name} was run elsewhere, or its record removed", (name,)) for name in names]
+    return [Change(LOCK, f"stage {name} {ELSEWHERE}", (name,)) for name in names]
 
 
 def _data_change(file: str, old: Any, new: Any, inputs: Inputs) -> Change:
@@ -142,7 +150,7 @@ def _param_changes(file: str, old: Any, new: Any, inputs: Inputs) -> list[Change
     before, after = flatten(old or {}), flatten(new or {})
     found = []
     for key in sorted(before.keys() | after.keys()):
-        if before.get(key, _AWAY) != after.get(key, _AWAY):
+        if differ(before.get(key, _AWAY), after.get(key, _AWAY)):
             said = f"{_show(before, key)} → {_show(after, key)}"
             what = f"code of stage {key} changed" if file == CODE else f"{key} {said}"
             found.append(Change(file, what, tuple(_users(file, key, inputs.get(PIPELINE)))))
@@ -213,7 +221,11 @@ def _paths(entries: Any) -> list[str]:
 def _count(dvc_file: Any) -> str:
     outs = dvc_file.get("outs") if isinstance(dvc_file, dict) else None
     out = outs[0] if isinstance(outs, list) and outs and isinstance(outs[0], dict) else {}
-    number = out.get("nfiles", 1 if out else 0)
+    return "1 file" if out and "nfiles" not in out else photos(out.get("nfiles", 0))
+
+
+def photos(number: int) -> str:
+    """So many, in words."""
     return f"{number} photo{'' if number == 1 else 's'}"
 
 

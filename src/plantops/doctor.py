@@ -105,7 +105,7 @@ def _data(config: Config) -> Iterator[Finding]:
         loose = scan.loose(config.root, raw, store, remember=False)
     for one in loose:
         said, _, command = one.what.rpartition(": dvc ")
-        yield Finding("data", WRONG, said, f"dvc {command}")
+        yield Finding("data", WRONG, said or one.what, f"dvc {command}" if said else "")
     if not loose:
         yield Finding("data", OK, f"{len(classes)} classes, all under DVC as they are")
 

@@ -6,7 +6,9 @@ import hashlib
 import io
 import os
 import re
+import shlex
 import shutil
+import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -50,7 +52,7 @@ def pipeline(root: Path) -> Any:
 def params_files(pipeline: Any) -> list[str]:
     """The files with values that a parsed dvc.yaml names (``params``, ``vars``), sorted; params.yaml is always one."""
     names = {PARAMS, *_vars_files(pipeline)}
-    if isinstance(pipeline, dict) and "unreadable" in pipeline:
+    if pipeline is None or (isinstance(pipeline, dict) and "unreadable" in pipeline):
         names.add(CODE)  # which it names, as long as nobody says otherwise
     stages = pipeline.get("stages") if isinstance(pipeline, dict) else None
     for stage in stages.values() if isinstance(stages, dict) else ():
@@ -224,21 +226,34 @@ def would_run(root: Path, force: bool) -> list[str]:
 
 
 def add(root: Path, paths: Iterable[Path], on_line: Callable[[str], None]) -> None:
-    """``dvc add`` the given folders. Raises StepFailed."""
-    process.stream(["dvc", "add", "--quiet", *[str(path.relative_to(root)) for path in paths]], root, on_line)
+    """``dvc add`` the given folders. Raises StepFailed with DVC's reason."""
+    names = [str(path.relative_to(root)) for path in paths]
+    try:
+        process.stream(["dvc", "add", *names], root, on_line)
+    except process.Failed as failed:
+        raise _explain("", failed, f"dvc add {shlex.join(names)}") from None
 
 
 def covered(path: Path) -> dict[str, Any] | None:
     """The first output of the ``.dvc`` file beside ``path`` (md5, size, nfiles), or None when there is none."""
-    value = _read(path.parent / f"{path.name}.dvc")
+    value = _read(pointer(path))
     outs = value.get("outs") if isinstance(value, dict) else None
     return outs[0] if isinstance(outs, list) and outs and isinstance(outs[0], dict) else None
 
 
-def _explain(stage: str, failed: process.Failed) -> StepFailed:
+def pointer(path: Path) -> Path:
+    """The ``.dvc`` file beside ``path``, there or not."""
+    return path.parent / f"{path.name}.dvc"
+
+
+def _explain(stage: str, failed: process.Failed, adding: str = "") -> StepFailed:
     tail = "\n".join(f"    {line}" for line in failed.tail)
     if any(said in line for line in failed.tail for said in ("Unable to acquire lock", "is being blocked by")):
         return StepFailed(f"another DVC command is working in this project:\n{tail}", "wait for it, then plantops run")
+    if any("Unable to read RWLock-file" in line for line in failed.tail):
+        return StepFailed(f"DVC cannot read its own locks:\n{tail}", "plantops doctor --fix")
+    if adding:
+        return StepFailed(f"dvc add failed:\n{tail}", adding)
     if stage:
         tail = tail.rpartition(f"    Running stage '{stage}':\n")[2]
         return StepFailed(f"stage {stage} failed; its last lines:\n{tail}", f"dvc repro {stage}")
@@ -246,20 +261,24 @@ def _explain(stage: str, failed: process.Failed) -> StepFailed:
 
 
 def _read(path: Path) -> Any:
-    """Parsed YAML; None when the file is away; ``{"unreadable": md5}`` when it cannot be understood."""
+    """Parsed YAML or TOML; None when the file is away; ``{"unreadable": md5}`` when it cannot be understood."""
     try:
         data = path.read_bytes()
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         return None
     except OSError as error:
         return {"unreadable": str(error.strerror)}
-    return _parsed(data)
+    return _parsed(data, path.suffix)
 
 
-def _parsed(data: bytes) -> Any:
+def _parsed(data: bytes, suffix: str = "") -> Any:
     import yaml
 
+    if suffix == ".py":  # parameters, as DVC takes them: known by their bytes alone
+        return hashlib.md5(data, usedforsecurity=False).hexdigest()
     try:
+        if suffix == ".toml":
+            return tomllib.loads(data.decode())
         return _text_keys(yaml.load(data, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
     except (yaml.YAMLError, ValueError, RecursionError):
         return {"unreadable": hashlib.md5(data, usedforsecurity=False).hexdigest()}

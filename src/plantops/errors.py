@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
+import shlex
 
 OK = 0
 CHANGES_WAITING = 6
@@ -69,7 +70,9 @@ def in_words(error: Exception) -> StepFailed | None:
     if getattr(error, "sqlite_errorcode", 0) & 0xFF == _SQLITE_FULL:
         return StepFailed("the disk is full", ROOM)
     if isinstance(error, PermissionError) and error.filename:
-        return StepFailed(f"{error.filename} cannot be used: {error.strerror}", f"ls -ld '{error.filename}'")
+        return StepFailed(
+            f"{error.filename} cannot be used: {error.strerror}", f"ls -ld {shlex.quote(str(error.filename))}"
+        )
     return None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-from plantops import branch, lock, written
+from plantops import branch, lock, recall, written
 from plantops.branch import Branch
 from plantops.config import Config
 from plantops.errors import Busy, PlantopsError
@@ -68,6 +68,7 @@ class Follower:
 
 
 def _take_up(config: Config, here: Branch) -> str:
-    with lock.hold(config.state), Store(config.state) as store:
+    lost = recall.lost(config)  # a run writes it anew, and must find it as it is
+    with lock.hold(config.state), recall.look(config) if lost else Store(config.state) as store:
         mine = written.is_mine(config.root, store)
         return branch.unite(here, mine, config.watch.git.require_signed, config.state / branch.SCRATCH)

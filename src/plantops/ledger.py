@@ -20,9 +20,9 @@ from plantops.shelf import REPORTS, Shelf
 from plantops.store import DRIFTED, MISBEHAVES, Release, Run, Served, StepRow, Store
 
 
-def history(store: Store, limit: int) -> list[dict[str, Any]]:
+def history(store: Store, limit: int, going_on: bool) -> list[dict[str, Any]]:
     """The newest ``limit`` runs, newest first. ``steps``: seconds by name, None for a step that was skipped."""
-    return [_brief(one, store.steps(one.id)) for one in store.runs(limit)]
+    return [_brief(one, store.steps(one.id)) for one in store.runs(limit, going_on)]
 
 
 def run(config: Config, store: Store, found: Run) -> dict[str, Any]:

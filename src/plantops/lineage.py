@@ -8,10 +8,12 @@ dvc.lock must hold. Where the folder has moved on, the stage is stale then: what
 from __future__ import annotations
 
 import hashlib
+import shlex
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from plantops import artifacts, dirhash, dvc
+from plantops.errors import StepFailed
 
 _STAGE = "prepare_data"
 
@@ -44,6 +46,20 @@ def was_read(root: Path, inputs: dict[str, Any]) -> dict[str, Any]:
         if outs and folder.is_relative_to(raw) and outs[0].get("md5") == _hash(rows, str(folder.relative_to(raw))):
             found[name] = value
     return found
+
+
+def check_known(root: Path, *inputs: dict[str, Any]) -> None:
+    """Raise StepFailed when prepare_data read other photos of a folder than any of ``inputs`` has under DVC."""
+    if not (root / artifacts.READ).is_file():
+        return
+    raw = dvc.raw_folder(root).relative_to(root)
+    classes = {row["path"].partition("/")[0] for row in artifacts.rows(root / artifacts.READ) if "/" in row["path"]}
+    whole = any(f"{raw}.dvc" in one for one in inputs)
+    known = {name for one in inputs for name in was_read(root, one)}
+    folders = [raw] if whole else sorted(raw / name for name in classes)
+    if found := [str(one) for one in folders if f"{one}.dvc" not in known]:
+        said = f"photos came or went while the run began, and DVC does not know them so: {', '.join(found)}"
+        raise StepFailed(said, f"dvc add {shlex.join(found)}, then plantops run")
 
 
 def _hash(rows: list[dict[str, str]], below: str = ".") -> str:

@@ -7,6 +7,7 @@ import getpass
 import json
 import os
 import platform
+import shlex
 import sys
 import time
 from collections.abc import Iterator
@@ -60,7 +61,11 @@ def _sign(file: TextIO, path: Path) -> None:
 
 def _unusable(path: Path, error: OSError) -> SetupError:
     folder = path.parent
-    mend = f"sudo chown -R {user()} '{folder}'" if isinstance(error, PermissionError) else f"df -h '{folder}'"
+    mend = (
+        f"sudo chown -R {user()} {shlex.quote(str(folder))}"
+        if isinstance(error, PermissionError)
+        else f"df -h {shlex.quote(str(folder))}"
+    )
     return SetupError(f"{path} cannot be used: {error.strerror}", mend)
 
 

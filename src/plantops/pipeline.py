@@ -312,7 +312,7 @@ def _more_changes(config: Config, state: Store, backend: deploy.Backend, todo: p
     """What only a run and a deep check look at: code, the gate's rules after a refusal, the serving code."""
     found = scan.moved_code(config.root, todo.inputs)
     fresh = {CODE: code.digests(todo.inputs.get(PIPELINE))}
-    if todo.settled and todo.inputs.get(CODE):
+    if todo.settled and todo.inputs.get(CODE) and todo.inputs.get(PIPELINE):
         found += detect.changes({CODE: todo.inputs[CODE]}, fresh)
     if todo.refused and todo.settled:
         asked = todo.settled.options

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from plantops import detect, dvc, process
 from plantops.config import OWN_FILES, PIPELINE
-from plantops.store import ACCEPTED, REFUSED, Run, Store
+from plantops.store import ACCEPTED, INTERRUPTED, REFUSED, Run, Store
 
 NOT_LOOKED_AT = "photos and code that moved without `dvc add` (plantops check --deep looks at them)"
 _MOMENT_S = 1.0
@@ -115,13 +115,16 @@ def make(root: Path, store: Store, going_on: bool = False) -> Plan:
     changes = detect.changes(baseline, inputs) if settled else detect.unreadable(inputs)
     if going_on:  # dvc.lock and the code digests are in motion: the run that goes on writes them
         changes = [one for one in changes if one.file not in OWN_FILES]
+    unfinished = store.unfinished(going_on)
+    if unfinished and unfinished[0].state == INTERRUPTED and unfinished[0].left_behind is None:
+        changes = [_perhaps_by(unfinished[0], one) for one in changes]
     return Plan(
         inputs=inputs,
         fingerprint=detect.fingerprint(inputs),
         settled=settled,
         changes=changes,
         undeployed=_undeployed(settled, store),
-        owed=[one for one in store.unfinished(going_on) if detect.given(one.inputs) == detect.given(inputs)],
+        owed=[one for one in unfinished if detect.given(one.inputs) == detect.given(inputs)],
     )
 
 
@@ -147,6 +150,12 @@ def _inputs(root: Path, known: dict[str, Any]) -> dict[str, Any]:
     return inputs
 
 
+def _perhaps_by(died: Run, change: detect.Change) -> detect.Change:
+    """A stage in dvc.lock may be of a run that was killed: what it left behind is not on record."""
+    said = f"was run by run {died.id}, which was {died.state}, or elsewhere"
+    return replace(change, what=change.what.replace(detect.ELSEWHERE, said))
+
+
 def _undeployed(settled: Run | None, store: Store) -> str:
     current = store.in_service()
     if settled is None or settled.state != ACCEPTED or (current and current.id == settled.release):
@@ -156,9 +165,13 @@ def _undeployed(settled: Run | None, store: Store) -> str:
 
 
 def _baseline(settled: Run, store: Store) -> dict[str, Any]:
-    """What is settled; with dvc.lock and the code digests as the newest run left them, even if it failed."""
-    last = store.last_ended() or settled
-    return {**detect.given(settled.left_behind or {}), **detect.own_files(last.left_behind or {})}
+    """What is settled; with dvc.lock and the code digests as the newest run left them, even if it failed.
+
+    One that could not be read then counts as it was settled.
+    """
+    before, last = settled.left_behind or {}, (store.last_ended() or settled).left_behind or {}
+    broken = {one.file for one in detect.unreadable(last)}
+    return {**detect.given(before), **detect.own_files({**last, **{k: v for k, v in before.items() if k in broken}})}
 
 
 def first_line(text: str | None) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shlex
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -49,7 +50,7 @@ def loose(root: Path, raw: Path, store: Store, remember: bool = True) -> list[Lo
     if not raw.is_dir():
         known = dvc.covered(raw)
         return [_away(root, raw)] if known else []
-    folders = [raw] if dvc.covered(raw) else classes(raw)
+    folders = [raw] if dvc.pointer(raw).is_file() else classes(raw)
     missing = [path.with_suffix("") for path in sorted(raw.glob("*.dvc")) if not path.with_suffix("").exists()]
     index = _Index(root, store, remember)
     found = [_look(root, folder, index) for folder in folders]
@@ -90,22 +91,26 @@ def moved_code(root: Path, inputs: dict[str, Any]) -> list[detect.Change]:
 def _look(root: Path, folder: Path, index: _Index) -> Loose | None:
     files = dict(_files(folder))
     out = dvc.covered(folder)
-    name = folder.relative_to(root).as_posix()
-    if not files and out is None:
+    name = shlex.quote(folder.relative_to(root).as_posix())
+    broken = out is None and dvc.pointer(folder).is_file()
+    if not (files or out or broken):
         return None
     md5 = index.md5(folder, files)
     if odd := next((one for one in (folder.name, *files) if _NO_TEXT.search(one)), ""):
         said = f"the name {odd!a} is not UTF-8, and DVC takes none such: rename it"
         return Loose(folder, f"{_NO_TEXT.sub('?', folder.name)}: {said}", add=False, md5=md5)
+    if broken:
+        mend = f"git checkout HEAD -- {_pointer(root, folder)}"
+        return Loose(folder, f"{folder.name}: its .dvc cannot be read: resolve its conflict, or {mend}", False, md5)
     if out is None and folder.is_symlink():
         return Loose(folder, f"{folder.name}: a link, and DVC takes no photos through one: {_NO_LINKS}", False, md5)
     if out is None:
-        return Loose(folder, f"{folder.name}: {len(files)} photos not under DVC: dvc add '{name}'", md5=md5)
+        return Loose(folder, f"{folder.name}: {detect.photos(len(files))} not under DVC: dvc add {name}", md5=md5)
     if md5 == out.get("md5") or _clean(root, folder):
         return None
     before, now = out.get("nfiles", 0), len(files)
-    said = f"{before} → {now} photos" if before != now else f"other content in its {now} photos"
-    return Loose(folder, f"{folder.name}: {said} since its dvc add: dvc add '{name}'", md5=md5)
+    said = f"{before} → {detect.photos(now)}" if before != now else f"other content in its {detect.photos(now)}"
+    return Loose(folder, f"{folder.name}: {said} since its dvc add: dvc add {name}", md5=md5)
 
 
 def _clean(root: Path, folder: Path) -> bool:
@@ -115,8 +120,13 @@ def _clean(root: Path, folder: Path) -> bool:
 
 
 def _away(root: Path, folder: Path) -> Loose:
-    name = folder.relative_to(root).as_posix()
-    return Loose(folder, f"{folder.name}: its photos are not here: dvc checkout '{name}.dvc' or dvc pull", add=False)
+    said = f"its photos are not here: dvc checkout {_pointer(root, folder)} or dvc pull"
+    return Loose(folder, f"{folder.name}: {said}", add=False)
+
+
+def _pointer(root: Path, folder: Path) -> str:
+    """The ``.dvc`` file of a folder as it is typed."""
+    return shlex.quote(dvc.pointer(folder).relative_to(root).as_posix())
 
 
 def _files(folder: Path) -> Iterator[tuple[str, Signature]]:
@@ -209,4 +219,4 @@ def md5_of(path: Path) -> str:
 
 def unreadable(path: Path, error: OSError) -> StepFailed:
     """Words for a photo that the machine does not let us read."""
-    return StepFailed(f"{path} cannot be read: {error.strerror}", f"ls -l '{path.parent}'")
+    return StepFailed(f"{path} cannot be read: {error.strerror}", f"ls -l {shlex.quote(str(path.parent))}")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from plantops import process, whole
-from plantops.config import Config
+from plantops.config import FILE, Config
 from plantops.errors import SetupError
 
 _MARK = "# Written by plantops service install, for "
@@ -20,7 +20,7 @@ Description=plantops watch in {folder}
 
 [Service]
 WorkingDirectory={folder}
-ExecStart="{python}" -m plantops watch
+ExecStart="{python}" -m plantops watch{config}
 ExecReload=/bin/kill -HUP $MAINPID
 Restart=on-failure
 RestartSec=30
@@ -47,12 +47,20 @@ def path(config: Config) -> Path:
 
 def text(config: Config, python: str = sys.executable) -> str:
     """The unit. Raises SetupError for a path that no unit can hold."""
-    folder = str(config.root)
-    for one, bad in ((folder, ""), (python, "\"'\\")):
+    folder, file = str(config.root), str(config.file)
+    for one, bad in ((folder, ""), (python, "\"'\\"), (file, "")):
         if not one.isprintable() or any(letter in bad for letter in one):
             raise SetupError(f"systemd takes no such path: {one!r}", "move it, or give it another name")
     folder, python = folder.replace("%", "%%"), python.replace("%", "%%")
-    return _UNIT.format(mark=_MARK + str(config.root), name=name(config), folder=folder, python=python)
+    other = "" if config.file == config.root / FILE else f" --config {_argument(file)}"
+    return _UNIT.format(mark=_MARK + str(config.root), name=name(config), folder=folder, python=python, config=other)
+
+
+def _argument(text: str) -> str:
+    """As systemd takes it for one word, and as it is: `man systemd.service`, "Command lines"."""
+    for letter, escaped in (("\\", "\\\\"), ('"', '\\"'), ("%", "%%"), ("$", "$$")):
+        text = text.replace(letter, escaped)
+    return f'"{text}"'
 
 
 def install(config: Config) -> Iterator[str]:
@@ -88,7 +96,9 @@ def status(config: Config) -> Iterator[str]:
     if _ours(config, unit) is None:
         yield "not installed: plantops service install"
         return
-    yield f"installed: {unit}" + ("" if unit.read_text(encoding="utf-8") == text(config) else " (of an older plantops)")
+    yield f"installed: {unit}" + (
+        "" if unit.read_text(encoding="utf-8") == text(config) else " (of another --config, or of an older plantops)"
+    )
     answer = _systemctl(config, ["is-active", unit.name])
     yield f"systemd says: {answer.out.strip() or answer.err.strip()}"
 

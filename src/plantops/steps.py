@@ -154,11 +154,12 @@ def reproduce(work: Work) -> str:
     try:
         current = work.store.in_service()
         champion = work.shelf.release(current.id) if current else None
-        force = work.options.force
-        work.ran = training.reproduce(work.config, work.console, work.tracker, work.run, force, champion)
+        work.ran = training.reproduce(work.config, work.console, work.tracker, work.run, work.options.force, champion)
     finally:
         now = dvc.inputs(work.config.root)
         work.left_behind = plan.left_behind(work.plan.inputs, now, lineage.was_read(work.config.root, now))
+    if work.config.data.untracked == "refuse":
+        lineage.check_known(work.config.root, work.plan.inputs, now)
     _look_for_leaks(work)
     return work.ran.sentence()
 
@@ -319,9 +320,8 @@ def _open_pages(work: Work) -> None:
     try:
         work.backend.open_pages(lambda sentence: work.console.say(f"    {sentence}", "grey"))
     except StepFailed as error:
-        work.console.say(
-            "".join(f"    {line}\n" for line in error.message.splitlines()) + f"      try: {error.hint}", "yellow"
-        )
+        said = "".join(f"    {line}\n" for line in error.message.splitlines())
+        work.console.say(f"{said}      try: {error.hint}", "yellow")
 
 
 def _no_image(work: Work) -> str:

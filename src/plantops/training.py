@@ -270,8 +270,8 @@ def _params_moved(entry: dict[str, Any], read: dict[str, Any], now: dict[str, An
     Code is asked only for having moved: its digest in the lock is the one from before the stages ran.
     """
     return any(
-        _lookup(read.get(file), key) != _lookup(now.get(file), key)
-        and (file == CODE or _lookup(read.get(file), key) != value)
+        detect.differ(_lookup(read.get(file), key), _lookup(now.get(file), key))
+        and (file == CODE or detect.differ(_lookup(read.get(file), key), value))
         for file, keys in (entry.get("params") or {}).items()
         for key, value in (keys.items() if isinstance(keys, dict) else ())
     )

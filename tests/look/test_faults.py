@@ -143,7 +143,7 @@ def test_field_photos_that_dvc_does_not_know_are_said(project: Path) -> None:
         return [one.sentence for one in seen(project).findings if one.rule == "field_untracked"]
 
     (sentence,) = warned()
-    assert "1 photos not under DVC: dvc add 'data/field/Potato___Late_blight'" in sentence
+    assert "1 photo not under DVC: dvc add data/field/Potato___Late_blight" in sentence
     assert sentence.startswith("field photos are judged that DVC does not know as they are")
     sh("dvc", "add", "--quiet", field, cwd=project)
     assert warned() == []

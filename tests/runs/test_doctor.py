@@ -88,9 +88,9 @@ def test_all_that_is_wrong_is_told_at_once(project: Path) -> None:
         other.listen()
         found = doctor(project)
     data = wrong(found, "data")
-    assert f"NewClass: 3 photos not under DVC -> dvc add '{RAW}/NewClass'" in data
-    assert f"{pepper}: 20 → 21 photos since its dvc add -> dvc add '{RAW}/{pepper}'" in data
-    assert f"{potato}: its photos are not here -> dvc checkout '{RAW}/{potato}.dvc' or dvc pull" in data
+    assert f"NewClass: 3 photos not under DVC -> dvc add {RAW}/NewClass" in data
+    assert f"{pepper}: 20 → 21 photos since its dvc add -> dvc add {RAW}/{pepper}" in data
+    assert f"{potato}: its photos are not here -> dvc checkout {RAW}/{potato}.dvc or dvc pull" in data
     assert tomato not in data
     assert "1e+06 wanted -> make room" in wrong(found, "disk")
     assert "mlruns cannot be written" in wrong(found, "mlflow")

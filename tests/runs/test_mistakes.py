@@ -56,7 +56,7 @@ def test_a_folder_of_models_that_another_user_made(project: Path) -> None:
     error = said(sh(*barred, *PLANTOPS, "run", cwd=project, check=False), 1)
     assert f"error: {project}/models/releases/" in error
     assert "cannot be used: Permission denied" in error
-    assert f"try: ls -ld '{project}/models/releases/" in error
+    assert f"try: ls -ld {project}/models/releases/" in error
     assert "cannot be used" in state(project)["last_run"]["error"]
 
 

@@ -117,6 +117,37 @@ def test_late_photos_are_never_recorded_as_trained_on(project: Path, whole: bool
     assert recorded(project) == dirhash.directory(read(project))
 
 
+def before_preparing(folder: Path, what: str) -> None:
+    """Have something done when the run has seen that all photos are under DVC, and before it reads them."""
+    edit(folder / "dvc.yaml", "python -m plantops.ml.data", f"(test -e done || {what}) && python -m plantops.ml.data")
+
+
+def test_a_class_that_comes_before_the_reading_is_the_next_change(project: Path) -> None:
+    leaves(project / "late", (220, 220, 60), 20)
+    before_preparing(project, f"cp -r late {RAW}/Late")
+    plantops("run", "--skip-deploy", cwd=project)
+    assert not any(path.startswith("Late/") for path, _ in read(project))
+    assert recorded(project) == dirhash.directory(read(project))
+    (project / "done").touch()
+    refused = plantops("run", "--skip-deploy", cwd=project, check=False)
+    assert refused.returncode == 2
+    assert "Late: 20 photos not under DVC" in refused.stderr
+
+
+def test_photos_that_come_into_a_class_before_the_reading_release_nothing(project: Path) -> None:
+    leaves(project / "late", (220, 220, 60), 1, seed=7)
+    known = "Potato___Late_blight"
+    before_preparing(project, f"cp late/* {RAW}/{known}")
+    failed = plantops("run", "--skip-deploy", cwd=project, check=False)
+    assert failed.returncode == 1
+    assert f"DVC does not know them so: {RAW}/{known}\n" in failed.stderr
+    assert f"dvc add {RAW}/{known}, then plantops run" in failed.stderr
+    assert not list((project / "models").glob("releases/*"))
+    (project / "done").touch()
+    sh("dvc", "add", f"{RAW}/{known}", cwd=project)
+    plantops("run", "--skip-deploy", cwd=project)
+
+
 def test_a_run_killed_before_the_record_was_put_right(project: Path) -> None:
     """dvc.lock as DVC wrote it says that the late photos were read; the next run finds out, and reads them."""
     leaves(project / "late", (220, 220, 60), 20)

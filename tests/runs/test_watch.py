@@ -109,7 +109,7 @@ def test_what_the_guide_types_is_released_and_then_there_is_peace(quick: Path) -
         until(lambda: answering(quick), 120, "the first release")
         one = answering(quick)
         leaves(quick / RAW / "NewClass", (220, 220, 60), 20)
-        watch.says("20 photos not under DVC: dvc add 'data/raw/PlantVillage/NewClass'")
+        watch.says("20 photos not under DVC: dvc add data/raw/PlantVillage/NewClass")
         sh("dvc", "add", "data/raw/PlantVillage/NewClass", cwd=quick)
         sh("git", "add", "data/raw/PlantVillage/NewClass.dvc", "dvc.lock", cwd=quick)
         sh("git", "commit", "-m", "Add NewClass", cwd=quick)

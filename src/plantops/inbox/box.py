@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shlex
 import shutil
 from contextlib import suppress
 from dataclasses import dataclass
@@ -125,7 +126,8 @@ class Inbox:
             if there < recorded:  # `dvc add` would forget the others
                 where = folder.relative_to(self._root)
                 raise SetupError(
-                    f"{title}: {recorded - there} of its photos are not here", f"dvc checkout '{where}.dvc'"
+                    f"{title}: {recorded - there} of its photos are not here",
+                    f"dvc checkout {shlex.quote(f'{where}.dvc')}",
                 )
 
     def _check_kind(self, path: Path) -> None:

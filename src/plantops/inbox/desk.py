@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from plantops import dvc, lock, share
@@ -56,7 +57,7 @@ def finish(config: Config, console: Console, box: Inbox) -> None:
 
 def _add(config: Config, console: Console, folders: list[Path]) -> None:
     names = [one.relative_to(config.root).as_posix() for one in folders]
-    typed = "dvc add " + " ".join(f"'{name}'" for name in names)
+    typed = f"dvc add {shlex.join(names)}"
     try:
         with lock.hold(config.state), Store(config.state) as store:
             dvc.add(config.root, folders, console.log)
@@ -66,4 +67,4 @@ def _add(config: Config, console: Console, folders: list[Path]) -> None:
     except StepFailed as error:
         raise StepFailed(error.message, typed) from None
     console.say("under DVC now; the next run learns from them:", "green")
-    console.say("  git add " + " ".join(f"'{name}.dvc'" for name in names) + ' && git commit -m "Add labelled photos"')
+    console.say(f"  git add {shlex.join(f'{name}.dvc' for name in names)}" + ' && git commit -m "Add labelled photos"')

@@ -15,6 +15,7 @@ from plantops.errors import StepFailed
 from plantops.preprocess import FITS
 
 FILE = Path("params.yaml")
+_NO_POINT = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+")
 PRECISIONS = ("auto", "32", "16-mixed", "bf16-mixed")
 ACCELERATORS = ("auto", "cpu", "gpu")
 CHAMPION = "champion"
@@ -166,7 +167,7 @@ def _known(values: dict[str, Any], expected: set[str], prefix: str) -> None:
         )
 
 
-def _typed(value: Any, hint: Any, key: str) -> Any:
+def _typed(value: Any, kind: Any, key: str) -> Any:
     words: dict[Any, tuple[str, Callable[[Any], bool]]] = {
         int: ("a whole number", lambda v: isinstance(v, int) and not isinstance(v, bool)),
         float: ("a number", lambda v: isinstance(v, int | float) and not isinstance(v, bool)),
@@ -174,10 +175,17 @@ def _typed(value: Any, hint: Any, key: str) -> Any:
         str: ("text", lambda v: isinstance(v, str)),
         str | None: ("text or null", lambda v: v is None or isinstance(v, str)),
     }
-    expected, fits = words[hint]
+    expected, fits = words[kind]
     if not fits(value):
-        raise StepFailed(f"params.yaml: `{key}` should be {expected}, it is {value!r}")
-    return float(value) if hint is float else value
+        hint = f"write {_with_a_point(value)}" if kind is float and _NO_POINT.fullmatch(str(value)) else ""
+        raise StepFailed(f"params.yaml: `{key}` should be {expected}, it is {value!r}", hint)
+    return float(value) if kind is float else value
+
+
+def _with_a_point(text: str) -> str:
+    """2e-3 as 2.0e-03: without a point and a sign, YAML 1.1 reads text (https://yaml.org/type/float.html)."""
+    number, _, power = f"{float(text):e}".partition("e")
+    return f"{float(number)}e{power}"
 
 
 def _check(params: Params) -> None:

@@ -39,13 +39,19 @@ class Survey:
 
 
 def survey(raw: Path) -> Survey:
-    """Walk ``raw`` as DVC does: all regular files and links to such, folders that are links not entered."""
+    """Walk ``raw`` as DVC does: all regular files and links to such, folders that are links not entered.
+
+    In a run of plantops, a class that is not under DVC came after the run had seen to that: it is the next change.
+    """
     files, links = {}, []
     left_out, here = _dvcignore(), os.path.relpath(raw)
+    class_by_class = recorded_as_read() and not raw.with_name(f"{raw.name}.dvc").exists()
     for folder, folders, names in os.walk(raw):
         inside = os.path.relpath(folder, raw)
         prefix = "" if inside == "." else f"{inside}/"
         folders[:] = sorted(name for name in folders if name not in _IGNORED)
+        if class_by_class and not prefix:
+            folders[:] = [name for name in folders if f"{name}.dvc" in names]
         links += [prefix + name for name in folders if os.path.islink(os.path.join(folder, name))]
         for name in names:
             path = os.path.join(folder, name)

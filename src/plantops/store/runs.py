@@ -128,9 +128,9 @@ class Runs(Database):
         found = self._runs("id = ?", (name,)) or self._runs("substr(id, 1, length(?)) = ? LIMIT 2", (name, name))
         return found[0] if name and len(found) == 1 else None
 
-    def runs(self, limit: int = 20) -> list[Run]:
-        """The newest runs, newest first."""
-        return self._runs("1 ORDER BY rowid DESC LIMIT ?", (limit,))
+    def runs(self, limit: int = 20, going_on: bool = True) -> list[Run]:
+        """The newest runs, newest first; unless one is ``going_on``, one that never ended died."""
+        return self._runs("1 ORDER BY rowid DESC LIMIT ?", (limit,), going_on)
 
     def begun(self, trigger: str, limit: int) -> list[str]:
         """When the newest ``limit`` runs that ``trigger`` began started, newest first."""
