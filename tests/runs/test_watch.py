@@ -73,6 +73,10 @@ def states(folder: Path) -> list[str]:
     return [run.state for run in runs(folder)]
 
 
+def beat(folder: Path) -> dict[str, str]:
+    return json.loads((folder / ".plantops/watch.json").read_text())
+
+
 def setting(folder: Path, **values: object) -> None:
     """Set keys of config.yaml's watch section."""
     text = (folder / "config.yaml").read_text()
@@ -173,6 +177,36 @@ def test_what_hinders_a_run_is_told_once_and_over_when_config_says_so(quiet: Pat
         assert len(runs(quiet)) == 1
         edit(quiet / "config.yaml", f"http://127.0.0.1:{port}", "sqlite:///mlruns/mlflow.db")
         until(lambda: len(runs(quiet)) == 2 and states(quiet)[0] != "running", 60, "the run")
+
+
+def test_uploads_that_rename_and_links_that_loop_end_no_watch(quiet: Path) -> None:
+    upload = "import itertools, os, sys, time\nos.makedirs(sys.argv[1])\nfor n in itertools.count():\n"
+    upload += "  half = f'{sys.argv[1]}/{\".\" * (n % 2)}{n}.part'\n  open(half, 'w').write(str(n))\n"
+    upload += "  time.sleep(.002)\n  os.replace(half, f'{sys.argv[1]}/{n}.jpg')"
+    with watching(quiet, "--interval", "0.2") as watch:
+        watch.says("no changes")
+        (quiet / "loop.dvc").symlink_to("loop.dvc")
+        setting(quiet, max_wait_seconds=0.5)
+        with subprocess.Popen([sys.executable, "-c", upload, quiet / RAW / "Upload"]) as uploading:
+            watch.says("not under DVC: dvc add 'data/raw/PlantVillage/Upload'")
+            looks = set()
+            until(lambda: looks.add(beat(quiet)["checked"]) or len(looks) > 8, 60, "looks meanwhile")
+            uploading.kill()
+        assert "error" not in watch.said
+        assert watch.ends() == 0
+
+
+def test_what_the_machine_refuses_for_a_moment_ends_no_watch(quiet: Path) -> None:
+    full = quiet / "training_code.tmp"  # what plantops writes first
+    with watching(quiet, "--interval", "0.2") as watch:
+        watch.says("no changes")
+        full.symlink_to("/dev/full")
+        (quiet / "training_code.yaml").unlink()
+        watch.says("error: the disk is full")
+        watch.says("trying again with growing pauses")
+        full.unlink()
+        until(lambda: len(runs(quiet)) == 2, 60, "the run when there is room")
+        assert watch.said.count("the disk is full") == 1
 
 
 def test_breaker_stops_what_would_run_without_end(quiet: Path) -> None:

@@ -7,6 +7,7 @@ own. A release that a person, or a rollback, put there is never sent back.
 from __future__ import annotations
 
 import json
+import sqlite3
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -48,8 +49,8 @@ class Guard:
                 wrong = self._answers(config, store, current)
             if wrong:
                 self._act(config, console, current, wrong)
-        except PlantopsError as error:
-            self._say(f"the API cannot be looked at: {error.message.splitlines()[0]}")
+        except (PlantopsError, OSError, sqlite3.Error) as error:
+            self._say(f"the API cannot be looked at: {(str(error) or repr(error)).splitlines()[0]}")
 
     def retrain(self, config: Config, fingerprint: str) -> bool:
         """Whether drift is to force a run on these inputs: once, whatever comes of it."""
