@@ -209,6 +209,60 @@ def test_what_the_machine_refuses_for_a_moment_ends_no_watch(quiet: Path) -> Non
         assert watch.said.count("the disk is full") == 1
 
 
+def test_a_run_goes_by_the_config_that_came_with_its_inputs(quiet: Path) -> None:
+    setting(quiet, settle_seconds=1.5)
+    with watching(quiet) as watch:
+        watch.says("no changes")
+        edit(quiet / "config.yaml", "max_model_mb: ", "max_model_mb: 0.00001 # was ")
+        watch.says("config.yaml read again")
+        edit(quiet / "config.yaml", "max_model_mb: 0.00001 # was ", "max_model_mb: ")
+        until(lambda: watch.said.count("config.yaml read again") == 2, 20, "the old rule")
+        seed(quiet, 5)
+        time.sleep(0.7)  # within the settling
+        edit(quiet / "config.yaml", "max_model_mb: ", "max_model_mb: 0.00001 # was ")
+        until(lambda: states(quiet)[0] == "refused", 60, "the verdict by the new rule")
+    assert len(runs(quiet)) == 2
+
+
+def test_a_config_that_is_empty_for_a_moment_changes_nothing(quiet: Path) -> None:
+    text = (quiet / "config.yaml").read_text()
+    with watching(quiet, "--interval", "0.2") as watch:
+        watch.says("no changes")
+        (quiet / "config.yaml").write_text("")
+        watch.says("config.yaml is empty; the settings from before hold")
+        (quiet / "config.yaml").write_text(text)
+        looked = beat(quiet)["checked"]
+        until(lambda: beat(quiet)["checked"] > looked, 20, "a look")
+        assert "read again" not in watch.said
+
+
+def test_a_lock_that_nobody_can_read_hinders_a_run_until_it_is_mended(quiet: Path) -> None:
+    lock = (quiet / "dvc.lock").read_text()
+    with watching(quiet, "--interval", "0.5") as watch:
+        watch.says("no changes")
+        (quiet / "dvc.lock").write_text(f"<<<<<<< HEAD\n{lock}=======\n")
+        watch.says("error: dvc.lock cannot be read as YAML")
+        watch.says("try: git checkout dvc.lock, or resolve the conflict")
+        seed(quiet, 4)
+        assert len(runs(quiet)) == 1, "no try is used up"
+        (quiet / "dvc.lock").write_text(lock)
+        until(lambda: states(quiet)[0] == "released", 60, "the run")
+    assert len(runs(quiet)) == 2
+
+
+def test_a_new_lock_is_one_more_try_after_giving_up(quiet: Path) -> None:
+    setting(quiet, max_retries=0)
+    edit(quiet / "dvc.yaml", "python cheap_stages.py train", "test -e ok && python cheap_stages.py train")
+    with watching(quiet, "--interval", "0.2") as watch:
+        watch.says("tried once on these inputs")
+        (quiet / "dvc.lock").write_text("schema: '2.0'\nstages: {}\n")
+        watch.says("tried 2 times on these inputs")
+        (quiet / "ok").touch()
+        (quiet / "dvc.lock").write_text("schema: '2.0'\nstages: {gone: {cmd: x}}\n")
+        until(lambda: states(quiet)[0] == "released", 60, "the run on the mended lock")
+    assert len(runs(quiet)) == 4
+
+
 def test_breaker_stops_what_would_run_without_end(quiet: Path) -> None:
     setting(quiet, max_runs_per_hour=1)
     with watching(quiet) as watch:
