@@ -7,7 +7,6 @@ own. A release that a person, or a rollback, put there is never sent back.
 from __future__ import annotations
 
 import json
-import sqlite3
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -18,7 +17,7 @@ from plantops.config import Config
 from plantops.console import Console
 from plantops.errors import PlantopsError
 from plantops.probation import figures
-from plantops.store import BEFORE, DRIFTED, MISBEHAVES, RETRAINED, Release, Store
+from plantops.store import BEFORE, DRIFTED, MISBEHAVES, RETRAINED, Error, Release, Store
 
 EVERY_S = 10.0
 _PROBATION = timedelta(days=1)
@@ -49,7 +48,7 @@ class Guard:
                 wrong = self._answers(config, store, current)
             if wrong:
                 self._act(config, console, current, wrong)
-        except (PlantopsError, OSError, sqlite3.Error) as error:
+        except (PlantopsError, OSError, Error) as error:
             self._say(f"the API cannot be looked at: {(str(error) or repr(error)).splitlines()[0]}")
 
     def retrain(self, config: Config, fingerprint: str) -> bool:

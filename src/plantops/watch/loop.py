@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -27,7 +26,7 @@ from plantops.watch.signals import Calls
 TRIGGER = "watch"
 _BUSY_S = 1.0
 _AT_ONCE = timedelta(seconds=0.2)  # enough for the events of a run to be heard
-FAILURES = (PlantopsError, OSError, sqlite3.Error)  # of a look or a run: the next may do better
+FAILURES = (PlantopsError, OSError, store.Error)  # of a look or a run: the next may do better
 Summary = Callable[[Config, Outcome, Console], None]
 
 
