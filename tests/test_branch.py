@@ -298,9 +298,11 @@ def test_local_work_is_told_once_and_waited_for(team: Team, config: Config) -> N
     (said,) = look(follower, config)
     assert "changed here and not committed: code" in said
     assert look(follower, config) == []
+    assert follower.waits == said, "what the heartbeat tells for as long as it is so"
     sh("git", "checkout", "-q", "code", cwd=team.here)
     (said,) = look(follower, config)
     assert said.startswith("took up 1 commit")
+    assert not follower.waits
 
 
 def test_while_a_run_is_going_nothing_moves(team: Team, config: Config) -> None:

@@ -146,3 +146,43 @@ def test_a_class_that_left_is_forgotten(project: Path) -> None:
         assert [Path(name).name for name in store.folders()] == [
             one.stem for one in sorted((project / RAW).glob("*.dvc"))
         ]
+
+
+def test_what_goes_while_it_is_looked_at_is_not_there(project: Path) -> None:
+    """As the half-written file of an upload that is renamed when it is whole."""
+    folder = project / RAW / "Upload"
+    photo(folder / "whole.jpg", (1, 2, 3))
+    (folder / "half.part").write_bytes(b"half")
+
+    def renamed_meanwhile(path: Path) -> str:
+        if path.name == "half.part":
+            path.rename(path.with_name("half.jpg"))
+        return scan.md5_of(path)
+
+    def seen() -> set[str]:
+        with Store(project / ".plantops") as store:
+            found = scan.listed(project, project / RAW, store, renamed_meanwhile)
+            return {path for one in found for path in one if path.startswith("Upload/")}
+
+    assert seen() == {"Upload/whole.jpg"}
+    assert seen() == {"Upload/whole.jpg", "Upload/half.jpg"}
+    (folder / "half.jpg").rename(folder / "half.part")
+    assert seen() == {"Upload/whole.jpg"}
+
+
+@pytest.mark.ci
+def test_what_hides_is_no_photo_for_dvc_either(project: Path) -> None:
+    folder = project / RAW / "Potato___Late_blight"
+    (folder / ".leaf.jpg.Xa3").write_bytes(b"half")
+    (folder / ".partial").mkdir()
+    (folder / ".partial/leaf.jpg").write_bytes(b"half")
+    assert look(project) == []
+    sh("dvc", "add", "--quiet", str(folder), cwd=project)
+    assert look(project) == []
+    assert "nfiles: 3" in folder.with_name(f"{folder.name}.dvc").read_text()
+
+
+def test_a_link_to_itself_is_no_dvc_file(project: Path) -> None:
+    before = list(dvc.dvc_files(project))
+    (project / "loop.dvc").symlink_to("loop.dvc")
+    assert list(dvc.dvc_files(project)) == before

@@ -86,13 +86,21 @@ def folders(root: Path) -> Iterator[tuple[Path, list[str]]]:
             entries = list(os.scandir(folder))
         except OSError:
             continue
-        files = {entry.name for entry in entries if entry.name.endswith(".dvc") and entry.is_file()}
+        files = {entry.name for entry in entries if entry.name.endswith(".dvc") and _is_file(entry)}
         yield folder, sorted(files)
         for entry in entries:
             if not entry.is_dir(follow_symlinks=False) or entry.name in SKIP or f"{entry.name}.dvc" in files:
                 continue
             if not os.path.isdir(os.path.join(entry.path, ".dvc")):
                 pending.append(Path(entry.path))
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a file or a link to one; a link to itself is none."""
+    try:
+        return entry.is_file()
+    except OSError:
+        return False
 
 
 def params(root: Path, section: str) -> dict[str, Any]:

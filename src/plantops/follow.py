@@ -23,6 +23,7 @@ class Follower:
         """``patience_s``: how long a look waits for the remote; what it answers later is for the next look."""
         self._patience_s = patience_s
         self._told = ""
+        self.waits = ""  # why commits are not taken up, in words
         self._asked = float("-inf")
         self._fetching: threading.Thread | None = None
         self._failed: PlantopsError | None = None
@@ -33,14 +34,17 @@ class Follower:
         What is in the way is told once, and left as it is.
         """
         if not config.watch.git.remote:
+            self.waits = ""
             return []
         try:
             here = branch.checked_out(config.root, config.watch.git.remote, config.watch.git.branch)
-            said = _take_up(config, here) if self._answered(here, interval_s) else self._told
+            if not self._answered(here, interval_s):
+                return []
+            said, self.waits = _take_up(config, here), ""
         except Busy:  # a run is going on: its files are in motion
             return []
         except PlantopsError as error:
-            said = f"{error.message} ({error.hint})"
+            said = self.waits = f"{error.message} ({error.hint})"
         new, self._told = said != self._told, said
         return [said] if said and new else []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import time
 from contextlib import suppress
@@ -67,6 +68,7 @@ def run(config: Config, options: steps.Options, console: Console, trigger: str =
         where = git.state(config.root)  # with what was added just now
         code.write(config.root, dvc.pipeline(config.root))
         todo = due(config, state, backend)
+        _readable(todo)
         if not wanted(todo, options):
             _nothing(todo, state, backend, console)
             share.share(config, state, console)
@@ -294,6 +296,14 @@ def check_loose(config: Config, found: list[scan.Loose]) -> None:
         f"photos that DVC does not know as they are:\n{listed}",
         "the command at each line's end, then plantops run (or data.untracked: add in config.yaml)",
     )
+
+
+def _readable(todo: plan.Plan) -> None:
+    """Raise SetupError when a file that DVC reads as YAML is none, as with git's marks of a conflict in it."""
+    broken = [one for one in todo.broken if one.endswith((".yaml", ".yml", ".lock", ".dvc"))]
+    if broken:
+        named = " ".join(shlex.quote(one) for one in broken)
+        raise SetupError(f"{', '.join(broken)} {detect.UNREADABLE}", f"git checkout {named}, or resolve the conflict")
 
 
 def wanted(todo: plan.Plan, options: steps.Options) -> bool:

@@ -63,7 +63,16 @@ class Plan:
     @property
     def broken(self) -> list[str]:
         """The files that have to be mended before a run can do anything."""
-        return [one.file for one in self.changes if one.what == detect.UNREADABLE]
+        return [one.file for one in detect.unreadable(self.inputs)]
+
+    @property
+    def tries(self) -> list[Run]:
+        """The owed runs that count as tries: none where dvc.lock, or what else runs write, was mended or came since."""
+        now, last = detect.own_files(self.inputs), next(iter(self.owed), None)
+        if last is None or last.left_behind is None:  # nobody recorded what it wrote
+            return self.owed
+        written = [detect.own_files(one) for one in (last.inputs, last.left_behind)]
+        return self.owed if not all(detect.changes(one, now) for one in written) else []
 
     @property
     def refused(self) -> bool:

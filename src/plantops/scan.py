@@ -10,22 +10,27 @@ import hashlib
 import os
 import re
 import shlex
+import stat
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from plantops import detect, dirhash, dvc, process
 from plantops.config import LOCK, PIPELINE
-from plantops.errors import StepFailed
+from plantops.errors import MOVED, StepFailed
 from plantops.store import Store
 from plantops.store.photos import Signature
 
-_NOT_DATA = {".gitignore", ".gitkeep"}
 _NO_LINKS = "put the folder itself there (README: With real photos)"
 # Bytes of a name that are no UTF-8, as Python has them.
 _NO_TEXT = re.compile("[\udc80-\udcff]")
+
+
+class Vanished(StepFailed):
+    """A photo that was listed is gone, as what an upload renames when it is whole."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +78,8 @@ def listed(
 
 
 def classes(raw: Path) -> list[Path]:
-    """The folders of classes: those below ``raw``, and links to such. A link to itself is none."""
-    return sorted(one for one in raw.iterdir() if one.is_dir()) if raw.is_dir() else []
+    """The folders of classes: those below ``raw``, and links to such. One that hides is none, nor a link to itself."""
+    return sorted(one for one in raw.iterdir() if one.is_dir() and not _hides(one.name)) if raw.is_dir() else []
 
 
 def moved_code(root: Path, inputs: dict[str, Any]) -> list[detect.Change]:
@@ -130,26 +135,35 @@ def _pointer(root: Path, folder: Path) -> str:
 
 
 def _files(folder: Path) -> Iterator[tuple[str, Signature]]:
-    """(path below ``folder``, stat signature) of every file, as DVC takes them: links to folders are not followed."""
+    """(path below ``folder``, stat signature) of every file, as DVC takes them: links to folders are not followed.
+
+    What hides is left out, as by .dvcignore; so is what goes while we look.
+    """
     pending = [""]
     while pending:
         inside = pending.pop()
-        with os.scandir(folder / inside) as entries:
+        with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder / inside) as entries:
             for entry in entries:
                 path = f"{inside}{entry.name}"
+                if _hides(entry.name):
+                    continue
                 if entry.is_dir(follow_symlinks=False):
                     pending.append(path + "/")
-                elif entry.name not in _NOT_DATA and _is_file(entry):
-                    stat = entry.stat()
-                    yield path, (stat.st_size, stat.st_mtime_ns, stat.st_ino)
+                elif signature := _signature(entry):
+                    yield path, signature
 
 
-def _is_file(entry: os.DirEntry[str]) -> bool:
-    """Whether it is a file or a link to one; a link to itself is none."""
+def _hides(name: str) -> bool:
+    return name.startswith(".")
+
+
+def _signature(entry: os.DirEntry[str]) -> Signature | None:
+    """Of a file or a link to one; None for what is no file (any more), and for a link to itself."""
     try:
-        return entry.is_file()
+        found = entry.stat()
     except OSError:
-        return False
+        return None
+    return (found.st_size, found.st_mtime_ns, found.st_ino) if stat.S_ISREG(found.st_mode) else None
 
 
 class _Index:
@@ -169,13 +183,14 @@ class _Index:
         return dirhash.directory(self.hashes(folder, files).items())
 
     def hashes(self, folder: Path, files: dict[str, Signature]) -> dict[str, str]:
-        """path: md5 of the ``files`` in ``folder``; only photos that are new or moved are read."""
+        """path: md5 of the ``files`` in ``folder`` that are still there; only what is new or moved is read."""
         name, stats = self._seen(folder), _digest(files)
         known, before = self.store.photos(name), self.known.get(name)
         if before and before[0] == stats:
             return {path: known[path][1] for path in files}
         hashes = self._read_unknown(folder, files, known)
         if self.remember:
+            stats = _digest({path: files[path] for path in hashes})
             photos = ((path, files[path], one) for path, one in hashes.items())
             self.store.remember_folder(name, stats, dirhash.directory(hashes.items()), photos)
         return hashes
@@ -191,8 +206,15 @@ class _Index:
         found = {path: known[path][1] for path, stat in files.items() if path in known and known[path][0] == stat}
         unknown = [path for path in files if path not in found]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            found |= zip(unknown, pool.map(self.read, [folder / one for one in unknown]), strict=True)
-        return found
+            read = zip(unknown, pool.map(self._md5, [folder / one for one in unknown]), strict=True)
+            return found | {path: md5 for path, md5 in read if md5}
+
+    def _md5(self, path: Path) -> str:
+        """Empty when the photo is gone: then it is none of the folder's."""
+        try:
+            return self.read(path)
+        except Vanished:
+            return ""
 
     def forget_others(self, raw: Path) -> None:
         """Forget folders that are gone from below ``raw``."""
@@ -209,7 +231,7 @@ def _digest(files: dict[str, Signature]) -> str:
 
 
 def md5_of(path: Path) -> str:
-    """The md5 of a file, hex. Raises StepFailed when it cannot be read."""
+    """The md5 of a file, hex. Raises StepFailed when it cannot be read, Vanished when it is gone."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
@@ -218,5 +240,7 @@ def md5_of(path: Path) -> str:
 
 
 def unreadable(path: Path, error: OSError) -> StepFailed:
-    """Words for a photo that the machine does not let us read."""
+    """Words for a photo that the machine does not let us read, or that is gone."""
+    if isinstance(error, FileNotFoundError):
+        return Vanished(f"{MOVED}: {path} went", "run again when the copying is done")
     return StepFailed(f"{path} cannot be read: {error.strerror}", f"ls -l {shlex.quote(str(path.parent))}")

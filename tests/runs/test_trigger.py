@@ -184,15 +184,18 @@ def test_a_photo_that_keeps_changing_ends_the_run(project: Path) -> None:
 
 
 def test_a_steady_stream_of_photos_holds_up_no_release(project: Path) -> None:
-    """50 photos a second for a minute, all into one class, under watch: releases come out, the last of all photos."""
+    """45 photos a second for a minute, uploaded into one class, under watch: releases come out, the last of all photos.
+
+    As rsync does, each is written under a hidden name beside the others, and renamed when it is whole.
+    """
     edit(project / "config.yaml", "untracked: refuse", "untracked: add")
     edit(project / "config.yaml", "max_wait_seconds: 60", "max_wait_seconds: 3")
     edit(project / "config.yaml", "max_runs_per_hour: 12", "max_runs_per_hour: 100")
     leaves(project / "late", (220, 220, 60), 1)
     one = (project / "late" / "0-0___S 0000.jpg").read_bytes()
     script = "import sys, time, os, itertools\nos.makedirs(sys.argv[1])\nfor n in itertools.count():\n"
-    script += "  open('.part', 'wb').write(open(sys.argv[2], 'rb').read() + b'%d' % n)\n"
-    script += "  os.replace('.part', f'{sys.argv[1]}/s{n}.jpg')\n  time.sleep(.02)"
+    script += "  open(f'{sys.argv[1]}/.s{n}.jpg.Xa3', 'wb').write(open(sys.argv[2], 'rb').read() + b'%d' % n)\n"
+    script += "  time.sleep(.02)\n  os.replace(f'{sys.argv[1]}/.s{n}.jpg.Xa3', f'{sys.argv[1]}/s{n}.jpg')"
     (project / "one.jpg").write_bytes(one)
     with watching(project) as watch:
         stream = subprocess.Popen([sys.executable, "-c", script, project / RAW / "Stream", "one.jpg"], cwd=project)
@@ -204,7 +207,7 @@ def test_a_steady_stream_of_photos_holds_up_no_release(project: Path) -> None:
         finally:
             stream.kill()
             stream.wait()
-        count = len(list((project / RAW / "Stream").iterdir()))
+        count = len(list((project / RAW / "Stream").glob("[!.]*.jpg")))
         # The last of them wakes it within the settling, if it is not awake already.
         until(lambda: _taken(project) == count, 120, "the release of all of them")
         assert watch.ends() == 0

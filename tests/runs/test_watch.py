@@ -73,6 +73,10 @@ def states(folder: Path) -> list[str]:
     return [run.state for run in runs(folder)]
 
 
+def beat(folder: Path) -> dict[str, str]:
+    return json.loads((folder / ".plantops/watch.json").read_text())
+
+
 def setting(folder: Path, **values: object) -> None:
     """Set keys of config.yaml's watch section."""
     text = (folder / "config.yaml").read_text()
@@ -173,6 +177,86 @@ def test_what_hinders_a_run_is_told_once_and_over_when_config_says_so(quiet: Pat
         assert len(runs(quiet)) == 1
         edit(quiet / "config.yaml", f"http://127.0.0.1:{port}", "sqlite:///mlruns/mlflow.db")
         until(lambda: len(runs(quiet)) == 2 and states(quiet)[0] != "running", 60, "the run")
+
+
+def test_uploads_that_rename_and_links_that_loop_end_no_watch(quiet: Path) -> None:
+    upload = "import itertools, os, sys, time\nos.makedirs(sys.argv[1])\nfor n in itertools.count():\n"
+    upload += "  half = f'{sys.argv[1]}/{\".\" * (n % 2)}{n}.part'\n  open(half, 'w').write(str(n))\n"
+    upload += "  time.sleep(.01)\n  os.replace(half, f'{sys.argv[1]}/{n}.jpg')"
+    setting(quiet, max_wait_seconds=0.5)
+    with watching(quiet, "--interval", "0.2") as watch:
+        watch.says("no changes")
+        (quiet / "loop.dvc").symlink_to("loop.dvc")
+        with subprocess.Popen([sys.executable, "-c", upload, quiet / RAW / "Upload"]) as uploading:
+            watch.says("not under DVC: dvc add 'data/raw/PlantVillage/Upload'")
+            looks = set()
+            until(lambda: looks.add(beat(quiet)["checked"]) or len(looks) > 8, 60, "looks meanwhile")
+            uploading.kill()
+        assert "error" not in watch.said
+        assert watch.ends() == 0
+
+
+def test_what_the_machine_refuses_for_a_moment_ends_no_watch(quiet: Path) -> None:
+    full = quiet / "training_code.tmp"  # what plantops writes first
+    with watching(quiet, "--interval", "0.2") as watch:
+        watch.says("no changes")
+        full.symlink_to("/dev/full")
+        (quiet / "training_code.yaml").unlink()
+        watch.says("error: the disk is full")
+        watch.says("trying again with growing pauses")
+        full.unlink()
+        until(lambda: len(runs(quiet)) == 2, 60, "the run when there is room")
+        assert watch.said.count("the disk is full") == 1
+
+
+def test_a_run_goes_by_the_config_that_came_with_its_inputs(quiet: Path) -> None:
+    setting(quiet, settle_seconds=1.5)
+    with watching(quiet) as watch:
+        watch.says("no changes")
+        seed(quiet, 5)
+        time.sleep(0.7)  # within the settling
+        edit(quiet / "config.yaml", "max_model_mb: ", "max_model_mb: 0.00001 # was ")
+        until(lambda: states(quiet)[0] == "refused", 60, "the verdict by the new rule")
+    assert len(runs(quiet)) == 2
+
+
+def test_a_config_that_is_empty_for_a_moment_changes_nothing(quiet: Path) -> None:
+    text = (quiet / "config.yaml").read_text()
+    with watching(quiet, "--interval", "0.2") as watch:
+        watch.says("no changes")
+        (quiet / "config.yaml").write_text("")
+        watch.says("config.yaml is empty; the settings from before hold")
+        (quiet / "config.yaml").write_text(text)
+        looked = beat(quiet)["checked"]
+        until(lambda: beat(quiet)["checked"] > looked, 20, "a look")
+        assert "read again" not in watch.said
+
+
+def test_a_lock_that_nobody_can_read_hinders_a_run_until_it_is_mended(quiet: Path) -> None:
+    lock = (quiet / "dvc.lock").read_text()
+    with watching(quiet, "--interval", "0.5") as watch:
+        watch.says("no changes")
+        (quiet / "dvc.lock").write_text(f"<<<<<<< HEAD\n{lock}=======\n")
+        watch.says("error: dvc.lock cannot be read as YAML")
+        watch.says("try: git checkout dvc.lock, or resolve the conflict")
+        seed(quiet, 4)
+        assert len(runs(quiet)) == 1, "no try is used up"
+        (quiet / "dvc.lock").write_text(lock)
+        until(lambda: states(quiet)[0] == "released", 60, "the run")
+    assert len(runs(quiet)) == 2
+
+
+def test_a_new_lock_is_one_more_try_after_giving_up(quiet: Path) -> None:
+    setting(quiet, max_retries=0)
+    edit(quiet / "dvc.yaml", "python cheap_stages.py train", "test -e ok && python cheap_stages.py train")
+    with watching(quiet, "--interval", "0.2") as watch:
+        watch.says("tried once on these inputs")
+        (quiet / "dvc.lock").write_text("schema: '2.0'\nstages: {}\n")
+        watch.says("tried 2 times on these inputs")
+        (quiet / "ok").touch()
+        (quiet / "dvc.lock").write_text("schema: '2.0'\nstages: {gone: {cmd: x}}\n")
+        until(lambda: states(quiet)[0] == "released", 60, "the run on the mended lock")
+    assert len(runs(quiet)) == 4
 
 
 def test_breaker_stops_what_would_run_without_end(quiet: Path) -> None:

@@ -5,7 +5,7 @@ SQLite in WAL mode; each migration and its record are one transaction. Times are
 
 from __future__ import annotations
 
-from plantops.store.database import FILE, Damaged, copy, now, schema
+from plantops.store.database import FILE, Damaged, Error, copy, now, schema
 from plantops.store.photos import Photos
 from plantops.store.releases import (
     BEFORE,
@@ -39,6 +39,6 @@ class Store(Runs, Releases, Photos):
 
 __all__ = [
     "ACCEPTED", "BEFORE", "DRIFTED", "FAILED", "FILE", "INTERRUPTED", "MISBEHAVES", "OWED", "PERHAPS", "REFUSED",
-    "RELEASED", "RETRAINED", "RUNNING", "SETTLED", "UNCHANGED", "Damaged", "Release", "Run", "Served", "StepRow",
-    "Store", "copy", "now", "schema",
+    "RELEASED", "RETRAINED", "RUNNING", "SETTLED", "UNCHANGED", "Damaged", "Error", "Release", "Run", "Served",
+    "StepRow", "Store", "copy", "now", "schema",
 ]  # fmt: skip

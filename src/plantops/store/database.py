@@ -50,6 +50,7 @@ MIGRATIONS = [
 
 
 FILE = "state.db"
+Error = sqlite3.Error  # what an open store may raise: no room, a lock held too long
 # What commands that only read ask of; the photos, the bulk of the file, are not among it.
 _ASKED = ("run", "release", "service", "shown")
 _DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}

@@ -17,7 +17,7 @@ from plantops.config import Config
 from plantops.console import Console
 from plantops.errors import PlantopsError
 from plantops.probation import figures
-from plantops.store import BEFORE, DRIFTED, MISBEHAVES, RETRAINED, Release, Store
+from plantops.store import BEFORE, DRIFTED, MISBEHAVES, RETRAINED, Error, Release, Store
 
 EVERY_S = 10.0
 _PROBATION = timedelta(days=1)
@@ -48,8 +48,8 @@ class Guard:
                 wrong = self._answers(config, store, current)
             if wrong:
                 self._act(config, console, current, wrong)
-        except PlantopsError as error:
-            self._say(f"the API cannot be looked at: {error.message.splitlines()[0]}")
+        except (PlantopsError, OSError, Error) as error:
+            self._say(f"the API cannot be looked at: {(str(error) or repr(error)).splitlines()[0]}")
 
     def retrain(self, config: Config, fingerprint: str) -> bool:
         """Whether drift is to force a run on these inputs: once, whatever comes of it."""

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from plantops import checking, config, detect, lock, news, notify, pipeline, recall, store
-from plantops.config import Config
+from plantops.config import OWN_FILES, Config
 from plantops.console import Console
-from plantops.errors import Busy, PlantopsError, Refused, SetupError, StepFailed
+from plantops.errors import Busy, PlantopsError, Refused, SetupError, StepFailed, in_words
 from plantops.follow import ONCE_S, Follower
 from plantops.pipeline import Outcome
 from plantops.plan import Plan
@@ -26,6 +26,7 @@ from plantops.watch.signals import Calls
 TRIGGER = "watch"
 _BUSY_S = 1.0
 _AT_ONCE = timedelta(seconds=0.2)  # enough for the events of a run to be heard
+FAILURES = (PlantopsError, OSError, store.Error)  # of a look or a run: the next may do better
 Summary = Callable[[Config, Outcome, Console], None]
 
 
@@ -70,6 +71,7 @@ class Watch:
         self._told: dict[str, object] = {}
         self._forgiven: set[str] = set()  # failed runs on an older config.yaml
         self._config_stat = _stat(settings)
+        self._asked = False  # by a signal, to read config.yaml again
 
     @property
     def interval_s(self) -> float:
@@ -88,10 +90,10 @@ class Watch:
             self._note(self._beat)
             moved = Moved(folders=True)
             while True:
-                self._reread(calls.read_again())
-                events.arm(self.config, moved.folders)
+                known, self._asked = self.config, calls.read_again()
+                events.arm(known, moved.folders)
                 turn = self._turn(events, moved, by_looking=events.deaf or bool(shared))
-                moved = self._rest(events, turn)
+                moved = self._rest(events, turn) if self.config is known else Moved(folders=True)
         finally:
             events.close()
             self._note(heartbeat.stopped(self._beat))
@@ -133,20 +135,23 @@ class Watch:
             todo = self._look()
             if not moved and self._seen not in ("", todo.fingerprint):  # found by looking: it may still move
                 events.settle(self.config)
+                self._hindrance.look_again()
                 todo = self._look()
             turn = self._decide(todo)
-        except PlantopsError as error:
+        except FAILURES as failed:
+            error = _said(failed)
             if self._told.get("look") != error.message:
                 self.console.error(error)
             self._told["look"], self._closely = error.message, True
             turn = Turn(error.message.splitlines()[0], datetime.now(UTC) + timedelta(seconds=self.interval_s))
-        self._note(_after(self._beat, turn))
+        self._note(_after(self._beat, turn, self._follower.waits))
         return turn
 
     def _look(self) -> Plan:
         """What is due, after what comes before each look."""
         for said in self._follower.look(self.config, self.interval_s):
             self._tell(said)
+        self._reread()  # after the settling and what came by git: a run goes by the rules that came with its inputs
         going = bool(lock.holder(self.config.state))
         todo = checking.look(self.config, deep=self._closely and not going)
         if todo.loose is not None:
@@ -180,7 +185,7 @@ class Watch:
         rules = Rules(self.interval_s, self.config.watch.max_retries, self.config.watch.max_runs_per_hour)
         with recall.look(self.config) as state:
             begun = [datetime.fromisoformat(one) for one in state.begun(TRIGGER, rules.max_runs_per_hour)]
-        owed = [one for one in todo.owed if one.id not in self._forgiven]
+        owed = [one for one in todo.tries if one.id not in self._forgiven]
         tries = [Try(datetime.fromisoformat(one.ended or one.started), one.state != store.FAILED) for one in owed]
         return decide(tries, begun, rules, datetime.now(UTC))
 
@@ -200,10 +205,10 @@ class Watch:
             self.console.error(error)
         except Busy as error:
             return self._busy(error.message)
-        except PlantopsError as error:
+        except FAILURES as failed:
             if self._newest() == before:  # it did not begin
-                return self._hindered(error)
-            self._tell_error(error)
+                return self._hindered(_said(failed))
+            self._tell_error(_said(failed))
         else:
             self._told.clear()
             if outcome.state == "nothing":
@@ -253,7 +258,8 @@ class Watch:
     def _tell_due(self, todo: Plan) -> None:
         adds = bool(self._loose) and self.config.data.untracked == "add"
         hidden = todo.due or adds  # the run tells of such photos, with what helps
-        key = (_given(todo), todo.due, () if hidden else self._loose)
+        ours = any(one.file in OWN_FILES for one in todo.changes)  # not while a run writes them
+        key = (todo.fingerprint if ours else _given(todo), todo.due, () if hidden else self._loose)
         if self._told.get("due") != key and (todo.due or not adds):
             self._tell("; ".join((replace(todo, loose=None) if hidden else todo).sentences()))
             self._told["due"] = key
@@ -265,12 +271,18 @@ class Watch:
         if topic:
             self._told[topic] = text
 
-    def _reread(self, asked: bool) -> None:
-        """Read config.yaml again if it moved or a signal asked; a bad one is told, and the old one holds."""
-        now = _stat(self.config)
+    def _reread(self) -> None:
+        """Read config.yaml again if it moved or a signal asked; a bad one is told, and the old one holds.
+
+        So it does while the file is empty, as some programs leave it for a moment, unless a signal asked.
+        """
+        now, asked, self._asked = _stat(self.config), self._asked, False
         if now == self._config_stat and not asked:
             return
         self._config_stat = now
+        if now and not now[0] and not asked:
+            self._tell(f"{self.config.file.name} is empty; the settings from before hold", "config")
+            return
         try:
             fresh = config.load(self.config.root, self.config.file)
         except SetupError as error:
@@ -302,15 +314,22 @@ class Watch:
             self._beat = replace(beat, last_run=shown, interval_s=self.interval_s)
             heartbeat.write(self.config.state, self._beat)
             metrics.write(self.config.state, self._beat, facts)
-        except (OSError, PlantopsError) as error:
+        except FAILURES as error:
             self._tell(f"the heartbeat cannot be written: {error}", "heartbeat")
 
 
-def _after(beat: heartbeat.Beat, turn: Turn) -> heartbeat.Beat:
-    """The heartbeat after a look that ended with ``turn``."""
+def _after(beat: heartbeat.Beat, turn: Turn, git: str) -> heartbeat.Beat:
+    """The heartbeat after a look that ended with ``turn``; ``git``: why commits wait, if they do."""
     state = heartbeat.WAITING if turn.why else heartbeat.WATCHING
     until = turn.until.isoformat(timespec="seconds") if turn.why and turn.until else None
-    return replace(beat, checked=store.now(), state=state, why=turn.why, next_try=until)
+    return replace(beat, checked=store.now(), state=state, why=turn.why or git, next_try=until)
+
+
+def _said(failed: Exception) -> PlantopsError:
+    """A failure in words, as far as there are some."""
+    if isinstance(failed, PlantopsError):
+        return failed
+    return in_words(failed) or StepFailed(f"the machine refused: {failed}", "plantops doctor")
 
 
 def _given(todo: Plan) -> str:
