@@ -18,7 +18,8 @@ pytestmark = [pytest.mark.ci, pytest.mark.timeout(600)]
 def leaving(blank: Path) -> Path:
     """A project of its own that serves, with Prometheus and its volume; `blank` removes all of it in the end."""
     need_image("prom/prometheus:v2.53.2")
-    edit(blank / "config.yaml", "on 127.0.0.1\n  enabled: false\n  port", "on 127.0.0.1\n  enabled: true\n  port")
+    said = "                # on the PATH"
+    edit(blank / "config.yaml", f"  enabled: false{said}", f"  enabled: true{said}")
     sh("git", "commit", "-qam", "Look on by Prometheus", cwd=blank)
     plantops("run", cwd=blank)
     return blank

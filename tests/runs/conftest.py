@@ -26,7 +26,7 @@ def project(ready: Path, tmp_path: Path) -> Iterator[Path]:
     sh("cp", "-a", ready, folder, cwd=tmp_path)
     text = (folder / "config.yaml").read_text()
     for line in text.splitlines():
-        if "port: " in line and "5000" not in line:
+        if line.strip().startswith(("port: ", "ui_port: ")):
             key = line.split(":")[0]
             text = text.replace(line, f"{key}: {free_port()}")
     (folder / "config.yaml").write_text(text)

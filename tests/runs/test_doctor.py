@@ -66,7 +66,7 @@ def test_a_new_project_is_well_and_nothing_is_left_behind(project: Path) -> None
     assert states == {
         "python": ["ok"], "config": ["ok"], "parts": ["ok"], "git": ["ok"], "dvc": ["ok"], "remote": ["note"],
         "data": ["ok"], "disk": ["ok"], "mlflow": ["ok"], "run": ["ok"], "model": ["note"], "api": ["ok"],
-        "ports": ["ok"], "clock": ["ok"],
+        "ports": ["ok"], "clock": ["ok"], "prometheus": ["ok"],
     }  # fmt: skip
     assert listing(project) == before
 

@@ -188,10 +188,12 @@ def test_uploads_that_rename_and_links_that_loop_end_no_watch(quiet: Path) -> No
         watch.says("no changes")
         (quiet / "loop.dvc").symlink_to("loop.dvc")
         with subprocess.Popen([sys.executable, "-c", upload, quiet / RAW / "Upload"]) as uploading:
-            watch.says("not under DVC: dvc add 'data/raw/PlantVillage/Upload'")
-            looks = set()
-            until(lambda: looks.add(beat(quiet)["checked"]) or len(looks) > 8, 60, "looks meanwhile")
-            uploading.kill()
+            try:
+                watch.says("not under DVC: dvc add data/raw/PlantVillage/Upload")
+                looks = set()
+                until(lambda: looks.add(beat(quiet)["checked"]) or len(looks) > 8, 60, "looks meanwhile")
+            finally:
+                uploading.kill()
         assert "error" not in watch.said
         assert watch.ends() == 0
 
@@ -202,6 +204,7 @@ def test_what_the_machine_refuses_for_a_moment_ends_no_watch(quiet: Path) -> Non
         watch.says("no changes")
         full.symlink_to("/dev/full")
         (quiet / "training_code.yaml").unlink()
+        seed(quiet, 5)
         watch.says("error: the disk is full")
         watch.says("trying again with growing pauses")
         full.unlink()
