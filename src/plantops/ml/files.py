@@ -14,7 +14,6 @@ PREPARED = Path("data/prepared")
 READ = Path("data/read.csv")
 CHECKPOINT_FOLDER = Path("models/checkpoint")
 CHECKPOINT, CHECKPOINT_INFO = "model.ckpt", "model.json"
-COURSE = CHECKPOINT_FOLDER / "course.csv"
 EVALUATED = Path("models/evaluation")
 PREDICTIONS, PROBED, REFERENCE = (EVALUATED / f for f in ("predictions.parquet", "probed.parquet", "reference.npz"))
 EIGHT_BITS, EIGHT_BITS_DECISION = (EVALUATED / f for f in ("eight_bits.onnx", "eight_bits.json"))

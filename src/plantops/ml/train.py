@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from plantops.artifacts import COURSE
 from plantops.errors import StepFailed
 from plantops.ml import course, stage, start
 from plantops.ml.batches import Photos, loader
@@ -21,7 +22,6 @@ from plantops.ml.files import (
     CHECKPOINT,
     CHECKPOINT_FOLDER,
     CHECKPOINT_INFO,
-    COURSE,
     EPOCHS,
     TRAIN_METRICS,
     fresh_folder,
