@@ -36,10 +36,7 @@ def table(photos: Sequence[Photo], release: Iterable[Mapping[str, str]] | None) 
     if release is None:
         return [ClassRow(name, files[name], unusable[name]) for name in sorted(files)]
     then = {row["md5"]: row for row in release}
-    now: dict[str, Photo] = {}
-    for one in photos:
-        if not one.facts.problem and (one.md5 not in now or one.path == then.get(one.md5, {}).get("path")):
-            now[one.md5] = one  # of photos with the same bytes, the one that the release learned from
+    now = _one_of_each(photos, then)
     known = [(then[md5], photo) for md5, photo in now.items() if md5 in then]
     counts = {
         "new": Counter(photo.label for md5, photo in now.items() if md5 not in then),
@@ -54,13 +51,22 @@ def table(photos: Sequence[Photo], release: Iterable[Mapping[str, str]] | None) 
     return [ClassRow(name, files[name], unusable[name], **row, note=notes.get(name, "")) for name, row in rows]
 
 
-def relabelled(photos: Iterable[Photo], release: Iterable[Mapping[str, str]]) -> list[tuple[Photo, str]]:
+def relabelled(photos: Sequence[Photo], release: Iterable[Mapping[str, str]]) -> list[tuple[Photo, str]]:
     """Photos that lie in another class than when the release was trained, with that class; renamed classes left out."""
-    then = {row["md5"]: row["class"] for row in release}
-    photos = list(photos)
+    then = {row["md5"]: row for row in release}
     here = {one.label for one in photos}
-    moved = [(one, then[one.md5]) for one in photos if then.get(one.md5, one.label) != one.label]
-    return [(photo, label) for photo, label in moved if label in here]
+    now = _one_of_each(photos, then)
+    moved = [(one, then[md5]["class"]) for md5, one in now.items() if md5 in then]
+    return [(photo, label) for photo, label in moved if label != photo.label and label in here]
+
+
+def _one_of_each(photos: Iterable[Photo], then: Mapping[str, Mapping[str, str]]) -> dict[str, Photo]:
+    """By md5; of photos with the same bytes the one that the release learned from: a copy beside it is no move."""
+    now: dict[str, Photo] = {}
+    for one in photos:
+        if not one.facts.problem and (one.md5 not in now or one.path == then.get(one.md5, {}).get("path")):
+            now[one.md5] = one
+    return now
 
 
 def _only_moved(row: Mapping[str, str], photo: Photo) -> bool:
