@@ -140,5 +140,7 @@ def test_a_renamed_class_is_known_by_its_photos() -> None:
     assert renamed(then, listed(New="abcdefghi", Other="xyzj"), theirs, ours) == {"Old": "New"}
     assert renamed(then, listed(New="abcd", Other="efghijxyz"), theirs, ours) == {}, "it was divided"
     assert renamed(then, listed(New="klm", Other="xyz"), theirs, ours) == {}, "one went, one came"
+    assert renamed(then, listed(New="abcdeklmnopq", Other="xyz"), theirs, ours) == {}, "half of it went"
+    assert renamed(then, listed(New="abcdef", Other="xyz"), theirs, ours) == {"Old": "New"}, "and lost some"
     united = listed(One="abc", Two="def")
     assert renamed(united, listed(Both="abcdef"), ("One", "Two"), ("Both",)) == {}

@@ -84,17 +84,19 @@ def _in_field(config: Config) -> Rows:
 def renamed(
     then: Iterable[Mapping[str, str]], now: Iterable[Mapping[str, str]], theirs: Iterable[str], ours: Iterable[str]
 ) -> dict[str, str]:
-    """Classes that are the same by another name: old -> new. Told by their photos, where nearly all went together."""
-    classes = {row["md5"]: row["class"] for row in now}
+    """Classes that are the same by another name: old -> new. Told by their photos: nearly all that are still here, and
+    more than half of what there was, went together.
+    """
+    then, classes = list(then), {row["md5"]: row["class"] for row in now}
     theirs, ours = set(theirs), set(ours)
     moved: dict[str, Counter[str]] = defaultdict(Counter)
     for row in then:
         if row["class"] in theirs - ours and row["md5"] in classes:
             moved[row["class"]][classes[row["md5"]]] += 1
-    found = {}
+    before, found = Counter(row["class"] for row in then), {}
     for old, places in moved.items():
         (new, most), *_ = places.most_common(1)
-        if new in ours - theirs and most >= _RENAMED * places.total():
+        if new in ours - theirs and most >= _RENAMED * places.total() and 2 * most > before[old]:
             found[old] = new
     several = {new for new, count in Counter(found.values()).items() if count > 1}  # united classes, not renamed ones
     return {old: new for old, new in found.items() if new not in several}

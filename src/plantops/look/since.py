@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from plantops.judgement import renamed
 from plantops.look.photos import Photo
 
 
@@ -45,8 +46,8 @@ def table(photos: Sequence[Photo], release: Iterable[Mapping[str, str]] | None) 
         "came_from": Counter(photo.label for row, photo in known if row["class"] != photo.label),
         "went_to": Counter(row["class"] for row, photo in known if row["class"] != photo.label),
     }
-    before = Counter(row["class"] for row in then.values())
-    notes = _notes(before, set(files), known)
+    before = {row["class"] for row in then.values()}
+    notes = _notes(before, files.keys(), renamed(then.values(), _listed(now), before, files))
     rows = [(name, {key: one[name] for key, one in counts.items()}) for name in sorted({*files, *before})]
     return [ClassRow(name, files[name], unusable[name], **row, note=notes.get(name, "")) for name, row in rows]
 
@@ -73,16 +74,13 @@ def _only_moved(row: Mapping[str, str], photo: Photo) -> bool:
     return row["class"] == photo.label and row["path"] != photo.path
 
 
-def _notes(before: Counter[str], here: set[str], known: Sequence[tuple[Mapping[str, str], Photo]]) -> dict[str, str]:
-    """A class is renamed when more than half of its photos lie in one that was not there before."""
-    went: dict[str, Counter[str]] = defaultdict(Counter)
-    for row, photo in known:
-        went[row["class"]][photo.label] += 1
-    notes = dict.fromkeys(here - before.keys(), "new class")
-    for name in before.keys() - here:
-        to, count = next(iter(went[name].most_common(1)), ("", 0))
-        if to not in before and 2 * count > before[name]:
-            notes |= {name: f"renamed to {to}", to: f"was {name}"}
-        else:
-            notes[name] = "gone"
+def _listed(now: Mapping[str, Photo]) -> list[dict[str, str]]:
+    return [{"md5": md5, "class": photo.label} for md5, photo in now.items()]
+
+
+def _notes(before: Set[str], here: Set[str], names: Mapping[str, str]) -> dict[str, str]:
+    """By class; ``names``: those that are called otherwise now, as the gate tells them."""
+    notes = dict.fromkeys(here - before, "new class") | dict.fromkeys(before - here, "gone")
+    for old, new in names.items():
+        notes |= {old: f"renamed to {new}", new: f"was {old}"}
     return notes
