@@ -2,7 +2,7 @@
 
 A variant is a word of settings: ``train.epochs=20,train.precision=32``; ``as-shipped`` is params.yaml as it is. Printed
 for each: processor and wall seconds of the training, the share of it that reading the batches takes (timed alone on one
-core), and the scores on the test photos. The photos are prepared once.
+core), and the scores on the test photos. The photos are prepared once. Aim: macro-F1 0.97 in 15 minutes on two cores.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ FOLDER = ROOT / "benchmarks"
         "image",
         "nochange",
         "overhead",
+        "recipe",
         "serving",
         "sides",
         "split",

@@ -180,6 +180,18 @@ def test_a_critical_class_may_not_fall(missed: int, photos: int, state: str) -> 
     assert found(gate.judge([*ours, *blight], False, theirs, rules), "recall of blight").state == state
 
 
+def test_a_critical_class_that_is_new_cannot_have_fallen() -> None:
+    """Else it could never be released where not enough evidence refuses: the release in service never learns it."""
+    ours, champion = both(400, 0, 0)
+    rules = replace(FREE, critical=("blight",), not_enough="refuse")
+    blight = answers(20, 0, "blight")
+    known = gate.judge([*ours, *blight], False, champion, rules)
+    assert (found(known, "recall of blight").state, known.accepted) == (NOT_ENOUGH, False)
+    fresh = gate.judge([*ours, *blight], False, replace(champion, classes=("a", "b")), rules)
+    assert (found(fresh, "recall of blight").state, fresh.accepted) == (NOT_JUDGED, True)
+    assert "recall of blight not compared: old does not know it" in fresh.unjudged
+
+
 def test_a_critical_class_that_the_model_does_not_know_is_refused() -> None:
     rules = replace(FREE, critical=("blihgt",))
     refused = gate.judge(GOOD, False, None, rules, Facts(classes=("a", "b")))
@@ -217,6 +229,26 @@ def test_ceilings_and_field_photos_are_judged_where_they_were_measured() -> None
 def test_a_limit_that_is_kept_is_no_evidence() -> None:
     small = gate.judge([], False, None, RULES, Facts(size_mb=1, latency_ms=1))
     assert (small.outcome, small.accepted) == (NOT_ENOUGH, False)
+
+
+@pytest.mark.parametrize(
+    ("lost", "photos", "state"), [(0, 60, "passed"), (5, 60, NOT_JUDGED), (20, 60, "failed"), (20, 29, NOT_JUDGED)]
+)
+def test_a_fall_in_the_field_is_refused_where_it_is_sure(lost: int, photos: int, state: str) -> None:
+    """The test photos say that the two are alike; with fewer than min_compared field photos nothing is judged."""
+    ours, champion = both(600, 6, 6)
+    here, there = both(photos, lost, 0)
+    outside = replace(champion, field=there.answers, ours_in_field=tuple(here))
+    verdict = gate.judge(ours, False, outside, FREE)
+    of = [one for one in verdict.findings if one.rule.startswith("field")]
+    assert {one.state for one in of} == {state}
+    assert verdict.accepted is (state != "failed")
+    if photos >= RULES.min_compared:
+        assert [one.rule.split(" against")[0] for one in of] == ["field accuracy", "field macro_f1"]
+        assert f"of old on the same {photos} field photos: " in of[0].sentence
+        assert of[0].numbers["lost"] == lost
+    else:
+        assert [one.sentence for one in of] == [f"not compared with old in the field: {photos} photos, 30 needed"]
 
 
 def test_a_person_can_overrule_and_the_verdict_says_so() -> None:

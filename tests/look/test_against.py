@@ -14,8 +14,9 @@ from PIL import Image
 from look.scenes import ONE, OTHER, RAW, found, seen
 from plantops import look
 from plantops.artifacts import COURSE, INDEX, PREDICTIONS
-from plantops.config import load
-from plantops.look import suspects
+from plantops.config import RulesConfig, load
+from plantops.look import rules, suspects
+from plantops.look.alike import Alike
 from plantops.look.facts import Facts
 from plantops.look.photos import Photo
 from plantops.look.since import relabelled, table
@@ -54,11 +55,26 @@ def test_what_became_of_each_class() -> None:
     assert [(one.path, then) for one, then in relabelled(now, release)] == [("B/5.jpg", "A")]
 
 
+def test_a_class_that_went_and_photos_that_changed_class_are_told() -> None:
+    release = [row("A/1.jpg", "a"), row("B/1.jpg", "b"), row("Old/1.jpg", "o"), row("Lost/1.jpg", "l")]
+    now = [photo("B/1.jpg", "b"), photo("B/2.jpg", "a"), photo("A/2.jpg", "x"), photo("New/1.jpg", "o")]
+    nothing = Alike((), ()), table(now, release), suspects.Suspects((), 0, 0, 0)
+    scene = rules.Scene(now, *nothing, relabelled=relabelled(now, release))
+    every = [one for one in rules.judge(scene, RulesConfig()) if one.rule in ("class_gone", "relabelled")]
+    told = [(one.rule, one.level, one.sentence) for one in every]
+    assert told == [
+        ("class_gone", "warn", "Lost: gone since the release in service"),
+        ("class_gone", "warn", "Old: renamed to New since the release in service"),
+        ("relabelled", "note", "in another class than for the release in service: 1 photo"),
+    ]
+
+
 def test_a_copy_beside_a_photo_of_the_release_is_no_move() -> None:
     release = [row("A/1.jpg", "a")]
     for paths in (["A/0.jpg", "A/1.jpg"], ["A/1.jpg", "A/2.jpg"]):
         (only,) = table([photo(path, "a") for path in paths], release)
         assert (only.new, only.gone, only.moved) == (0, 0, 0)
+    assert relabelled([photo("A/1.jpg", "a"), photo("B/1.jpg", "a"), photo("B/2.jpg", "b")], release) == []
 
 
 def prepare(project: Path, splits: dict[str, tuple[str, str]]) -> None:
@@ -87,6 +103,18 @@ def test_planted_leaks_are_found_and_a_fair_split_has_none(garden: Path) -> None
     }
     without = [one for one in look.leaks(load(garden), seen(garden)) if one.rule == "leaks"]
     assert without == [leaks]
+
+
+def test_a_class_too_small_for_the_gate_is_named_by_the_share_of_tests_and_then_by_the_split(garden: Path) -> None:
+    def said() -> list[str]:
+        return [one.sentence for one in seen(garden).findings if one.rule == "small_class"]
+
+    assert [one.rpartition(": ")[2] for one in said()] == [f"{ONE} (1 of 8), {OTHER} (1 of 8)"]
+    prepare(garden, {f"{ONE}/{n}.jpg": (f"g{n}", "test") for n in range(3)})
+    assert [one.rpartition(": ")[2] for one in said()] == [f"{ONE} (3 of 8), {OTHER} (0 of 8)"]
+    config = garden / "config.yaml"
+    config.write_text(config.read_text().replace("min_support: 10", "min_support: 3"))
+    assert [one.rpartition(": ")[2] for one in said()] == [f"{OTHER} (0 of 8)"]
 
 
 def predict(project: Path, shares: dict[str, float]) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,12 @@ from plantops.ml.frameworks import torch
 from plantops.ml.golden import slips
 from plantops.ml.model import Model, make
 from plantops.ml.onnxfile import write_onnx
-from plantops.ml.prepared import Prepared
+from plantops.ml.prepared import Photo, Prepared, write_index
 from plantops.ml.runtime import answers
 from plantops.photo import decode
 from plantops.preprocess import Preprocessing
+
+from . import photos
 
 pytestmark = pytest.mark.ci
 
@@ -118,11 +121,15 @@ def test_a_graph_that_answers_otherwise_is_refused(trained: Path, tmp_path: Path
         check_parity(tmp_path / "model.onnx", Model.load(trained / "models/checkpoint"), pixels)
 
 
-def ask(trained: Path, folder: Path, paths: list[str], out: Path, check: bool = True) -> str:
-    only = out.with_suffix(".paths")
-    only.write_bytes(b"\0".join(os.fsencode(path) for path in paths))
-    command = [sys.executable, "-m", "plantops.ml.compare", "--bundle", folder, "--index", "data/prepared/index.csv"]
-    return sh(*command, "--raw", "raw", "--only", only, "--out", out, cwd=trained, check=check).stdout
+def ask(trained: Path, folder: Path, some: Sequence[Photo], out: Path, *more: str | Path, check: bool = True) -> str:
+    listed = out.with_suffix(".csv")
+    write_index(listed, some)
+    command = [sys.executable, "-m", "plantops.ml.compare", "--bundle", folder, "--photos", listed, "--raw", "raw"]
+    return sh(*command, "--prepared", "data/prepared", "--out", out, *more, cwd=trained, check=check).stdout
+
+
+def held_out(trained: Path) -> tuple[Photo, ...]:
+    return Prepared.load(trained / "data/prepared").of("test")
 
 
 def rows(path: Path) -> list[dict[str, Any]]:
@@ -135,7 +142,7 @@ def rows(path: Path) -> list[dict[str, Any]]:
 
 def test_compare_answers_as_the_evaluation_did(trained: Path, tmp_path: Path) -> None:
     expected = rows(trained / "models/evaluation/predictions.parquet")
-    ask(trained, trained / "models/candidate", [row["path"] for row in expected], tmp_path / "out.parquet")
+    ask(trained, trained / "models/candidate", held_out(trained), tmp_path / "out.parquet")
     found = rows(tmp_path / "out.parquet")
     assert [list(row) for row in found] == [list(row) for row in expected]
     for one, other in zip(found, expected, strict=True):
@@ -149,8 +156,8 @@ def test_compare_uses_the_preprocessing_of_the_bundle(trained: Path, bundle: Bun
     spec = replace(bundle.manifest.preprocessing, fit="squash")
     manifest = replace(bundle.manifest, preprocessing=spec)
     (folder / "manifest.json").write_text(json.dumps(manifest.to_dict()))
-    photo = Prepared.load(trained / "data/prepared").of("test")[0]
-    ask(trained, folder, [photo.path], tmp_path / "out.parquet")
+    photo = held_out(trained)[0]
+    ask(trained, folder, [photo], tmp_path / "out.parquet")
     pixels = np.stack([decode((trained / "raw" / photo.path).read_bytes(), spec)])
     expected = answers(bundle.model, pixels, spec, manifest.temperature).max()
     assert float(rows(tmp_path / "out.parquet")[0]["confidence"]) == pytest.approx(expected, abs=1e-5)
@@ -160,22 +167,12 @@ def test_compare_answers_with_the_given_classes_alone(trained: Path, bundle: Bun
     expected = rows(trained / "models/evaluation/predictions.parquet")
     wanted = bundle.manifest.classes[1:]
     (tmp_path / "classes").write_bytes(b"\0".join(name.encode(errors="surrogateescape") for name in wanted))
-    (tmp_path / "only").write_bytes(b"\0".join(os.fsencode(row["path"]) for row in expected))
-    command = [
-        sys.executable,
-        "-m",
-        "plantops.ml.compare",
-        "--bundle",
-        bundle.path,
-        "--index",
-        "data/prepared/index.csv",
-    ]
-    command += ["--raw", "raw", "--only", tmp_path / "only", "--out", tmp_path / "out.parquet"]
-    sh(*command, "--classes", tmp_path / "classes", cwd=trained)
+    given = trained, bundle.path, held_out(trained), tmp_path / "out.parquet", "--classes", tmp_path / "classes"
+    ask(*given)
     for one, other in zip(rows(tmp_path / "out.parquet"), expected, strict=True):
         assert one["predicted"] == max(wanted, key=lambda name: other["shares"][name])
     (tmp_path / "classes").write_text("no such class")
-    assert "names no class" in sh(*command, "--classes", tmp_path / "classes", cwd=trained, check=False).stdout
+    assert "names no class" in ask(*given, check=False)
 
 
 def test_latency_is_measured_in_turn(bundle: Bundle, tmp_path: Path) -> None:
@@ -187,11 +184,30 @@ def test_latency_is_measured_in_turn(bundle: Bundle, tmp_path: Path) -> None:
     assert "manifest.json is missing" in sh(*command, tmp_path, cwd=tmp_path, check=False).stdout
 
 
-def test_compare_refuses_what_it_does_not_know(trained: Path, tmp_path: Path) -> None:
-    said = ask(trained, trained / "models/candidate", ["no/such.jpg"], tmp_path / "out.parquet", check=False)
-    assert said.startswith("error: ")
-    assert "no/such.jpg is not in the index" in said
-    assert "manifest.json is missing" in ask(trained, tmp_path, ["x"], tmp_path / "out.parquet", check=False)
+def test_compare_answers_about_photos_that_were_not_prepared(trained: Path, bundle: Bundle, tmp_path: Path) -> None:
+    """As those from the field are: read from where they lie, unless they are others by now."""
+    path = tmp_path / photos.CLASSES[0] / "field.jpg"
+    path.parent.mkdir()
+    path.write_bytes(photos.jpeg(photos.leaf(4711)))
+    md5 = hashlib.md5(path.read_bytes()).hexdigest()
+    one = Photo(0, f"{photos.CLASSES[0]}/field.jpg", md5, photos.CLASSES[0], "", "test")
+    given = trained, bundle.path, [one], tmp_path / "out.parquet", "--raw", tmp_path
+    ask(*given)
+    manifest = bundle.manifest
+    pixels = decode(path.read_bytes(), manifest.preprocessing)[None]
+    expected = answers(bundle.model, pixels, manifest.preprocessing, manifest.temperature)[0]
+    (found,) = rows(tmp_path / "out.parquet")
+    assert found["probabilities"] == pytest.approx(expected.tolist(), abs=1e-6)
+    path.write_bytes(photos.jpeg(photos.leaf(4712)))
+    assert "field.jpg is not the photo that the model was asked about" in ask(*given, check=False)
+
+
+def test_compare_refuses_what_it_cannot_read(trained: Path, tmp_path: Path) -> None:
+    away = Photo(0, "no/such.jpg", "", "no", "", "test")
+    said = ask(trained, trained / "models/candidate", [away], tmp_path / "out.parquet", check=False)
+    assert said.startswith("error: no/such.jpg: ")
+    assert "lists no photo" in ask(trained, trained / "models/candidate", [], tmp_path / "out.parquet", check=False)
+    assert "manifest.json is missing" in ask(trained, tmp_path, [away], tmp_path / "out.parquet", check=False)
     assert not (tmp_path / "out.parquet").exists()
 
 

@@ -20,7 +20,7 @@ import yaml
 from onnx import TensorProto, helper, numpy_helper
 
 from plantops.bundle import CHECKPOINT, GOLDEN, MANIFEST, MODEL, Manifest, sha256
-from plantops.ml import predictions
+from plantops.ml import field, predictions
 from plantops.ml.files import CARD, EVALUATION, PREDICTIONS, REPORT, fresh_file
 from plantops.ml.prepared import Photo, Prepared
 from plantops.photo import decode, normalise, table
@@ -60,7 +60,12 @@ def evaluate() -> None:
     photos = prepared.of("test")
     names = prepared.meta.classes
     shares = softmax(inputs(prepared, photos) @ np.load(WEIGHTS))
-    predictions.write(PREDICTIONS, names, [predictions.Answers(photos, shares)])
+    listed = [predictions.Answers(photos, shares)]
+    outside = field.read(prepared.meta.preprocessing(), names, field.Known(prepared))
+    if outside and outside.photos:
+        seen = normalise(outside.pixels, table(prepared.meta.preprocessing())).reshape(len(outside.photos), -1)
+        listed.append(predictions.Answers(outside.photos, softmax(seen @ np.load(WEIGHTS))))
+    predictions.write(PREDICTIONS, names, listed)
     right, labels = shares.argmax(1) == prepared.labels(photos), prepared.labels(photos)
     accuracy = float(right.mean())
     per_class = {
@@ -81,7 +86,8 @@ def export() -> None:
     shutil.copyfile(WEIGHTS, folder / CHECKPOINT)
     model = {"backbone": "ridge", "parameters": weights.size, "sha256": sha256(folder / MODEL)}
     data = {"digest": meta.digest, "photos": meta.count}
-    manifest = Manifest(meta.classes, meta.preprocessing(), meta.sample_data, model, data)
+    metrics = {"accuracy": json.loads(EVALUATION.read_text())["accuracy"]}
+    manifest = Manifest(meta.classes, meta.preprocessing(), meta.sample_data, model, data, metrics)
     write_json(folder / MANIFEST, manifest.to_dict())
     listed = []
     for source in sorted((prepared.folder / "golden").iterdir()):

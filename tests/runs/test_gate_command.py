@@ -43,6 +43,8 @@ def tags(folder: Path) -> dict[str, str]:
 def test_the_gate_alone_and_overruled(project: Path) -> None:
     nothing = plantops("gate", cwd=project, check=False)
     assert (nothing.returncode, "there is no candidate" in nothing.stderr) == (2, True)
+    for name, colour in CLASSES.items():
+        leaves(project / "data/field" / name, colour, 5, seed=7)
     plantops("run", cwd=project)
     one = answering(project)
     itself = plantops("gate", cwd=project)
@@ -58,6 +60,9 @@ def test_the_gate_alone_and_overruled(project: Path) -> None:
     timeless = [item["sentence"] for item in verdict["findings"] if "time" not in item["rule"]]
     assert timeless == [item["sentence"] for item in kept["findings"] if "time" not in item["rule"]]
     assert finding(verdict, AGAINST)["state"] == "failed"
+    in_field = finding(verdict, f"field {AGAINST}")
+    assert (in_field["state"], in_field["numbers"]["photos"]) == ("failed", 5 * len(CLASSES))
+    assert in_field["numbers"]["champion"] == 1
     assert finding(verdict, "time for a photo")["value"] > 0
     assert tags(project)["plantops.gate"] == "refused"
     assert list((project / "mlruns").rglob("gate/verdict.json"))
@@ -87,6 +92,11 @@ def test_the_gate_alone_and_overruled(project: Path) -> None:
     withdrawn = plantops("run", "--accept-anyway", "again", cwd=project, check=False)
     assert (withdrawn.returncode, f"this is {two}, withdrawn" in withdrawn.stderr) == (4, True)
     assert answering(project) == one
+    code, verdict = judged(project)
+    assert (code, finding(verdict, "withdrawn")["state"]) == (4, "failed"), "as a run would say it"
+    edit(project / artifacts.EVALUATION, '"accuracy": ', '"accuracy": 0.0001, "was": ')
+    mixed = plantops("gate", cwd=project, check=False)
+    assert (mixed.returncode, "is not of the candidate: its accuracy is 0.0001" in mixed.stderr) == (1, True)
 
 
 @pytest.mark.ci
@@ -130,5 +140,7 @@ def test_a_renamed_class_is_known_by_its_photos() -> None:
     assert renamed(then, listed(New="abcdefghi", Other="xyzj"), theirs, ours) == {"Old": "New"}
     assert renamed(then, listed(New="abcd", Other="efghijxyz"), theirs, ours) == {}, "it was divided"
     assert renamed(then, listed(New="klm", Other="xyz"), theirs, ours) == {}, "one went, one came"
+    assert renamed(then, listed(New="abcdeklmnopq", Other="xyz"), theirs, ours) == {}, "half of it went"
+    assert renamed(then, listed(New="abcdef", Other="xyz"), theirs, ours) == {"Old": "New"}, "and lost some"
     united = listed(One="abc", Two="def")
     assert renamed(united, listed(Both="abcdef"), ("One", "Two"), ("Both",)) == {}

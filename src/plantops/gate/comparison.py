@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from plantops.config import GateConfig
@@ -18,19 +18,27 @@ class Champion:
     """The release in service (or the one named instead): its name, and both models' answers on the same photos.
 
     The photos are those that neither learned from, of classes that both know; both answer with one of these classes.
-    ``ours`` None: the candidate's answers on all its test photos are taken.
+    ``ours`` None: the candidate's answers on all its test photos are taken. ``field``: photos from the field.
+    ``classes``: those that both know; empty: all.
     """
 
     release: str
     sample_data: bool
     answers: tuple[Answer, ...]
     ours: tuple[Answer, ...] | None = None
+    field: tuple[Answer, ...] = ()
+    ours_in_field: tuple[Answer, ...] = ()
+    classes: tuple[str, ...] = ()
 
 
 def compare(candidate: Sequence[Answer], drawn: bool, champion: Champion, rules: GateConfig) -> list[Finding]:
     """What the comparison finds. The reasoning is in docs/decisions/0012-what-the-gate-can-know.md."""
     if drawn != champion.sample_data:
         return [_of_different_kind(drawn, champion)]
+    return [*_on_tests(candidate, champion, rules), *_in_field(champion, rules)]
+
+
+def _on_tests(candidate: Sequence[Answer], champion: Champion, rules: GateConfig) -> list[Finding]:
     pairs = Pairs.on_the_same(candidate if champion.ours is None else champion.ours, champion.answers)
     if len(pairs) < max(1, rules.min_compared):
         said = (
@@ -40,7 +48,7 @@ def compare(candidate: Sequence[Answer], drawn: bool, champion: Champion, rules:
         return [Finding(RULE, NOT_ENOUGH, said)]
     scores = pairs.scores(rules.confidence)
     found = [_score(name, one, pairs, champion.release, rules) for name, one in scores.items()]
-    return [*found, *_classes(pairs, rules), *_critical(pairs, rules)]
+    return [*found, *_classes(pairs, rules), *_critical(pairs, champion, rules)]
 
 
 def _of_different_kind(drawn: bool, champion: Champion) -> Finding:
@@ -63,8 +71,14 @@ def _score(name: str, one: Measured, pairs: Pairs, release: str, rules: GateConf
         "mcnemar_p": pairs.chance(),
         "champion": one.old,
     }
+    return _compared(name, one, state, sentence, rules.max_fall, numbers)
+
+
+def _compared(
+    name: str, one: Measured, state: str, sentence: str, most: float, numbers: Mapping[str, float]
+) -> Finding:
     return Finding(
-        f"{name} {RULE}", state, sentence, one.new, one.old - rules.max_fall,
+        f"{name} {RULE}", state, sentence, one.new, one.old - most,
         one.bounds.low, one.bounds.high, one.difference, numbers=numbers,
     )  # fmt: skip
 
@@ -86,6 +100,24 @@ def _weigh(one: Measured, lost: int, rules: GateConfig) -> tuple[str, str]:
     return NOT_ENOUGH, f"{said}; too few photos to rule out a fall of more than {most:.3f}"
 
 
+def _in_field(champion: Champion, rules: GateConfig) -> list[Finding]:
+    """Photos from the field are few and come in bursts: refused where a fall of more than ``max_fall`` is sure."""
+    pairs = Pairs.on_the_same(champion.ours_in_field, champion.field)
+    if not len(pairs):
+        return []
+    if len(pairs) < rules.min_compared:
+        said = f"not compared with {champion.release} in the field: {len(pairs)} photos, {rules.min_compared} needed"
+        return [Finding(f"field {RULE}", NOT_JUDGED, said)]
+    found = []
+    for name, one in pairs.scores(rules.confidence).items():
+        state, says = _surely(one, rules.max_fall, rules)
+        of = f"{one.old:.3f} of {champion.release} on the same {len(pairs)} field photos"
+        sentence = f"field {name} {one.new:.3f} against {of}: {says}"
+        numbers = {"photos": len(pairs), "gained": pairs.gained, "lost": pairs.lost, "champion": one.old}
+        found.append(_compared(f"field {name}", one, state, sentence, rules.max_fall, numbers))
+    return found
+
+
 def _classes(pairs: Pairs, rules: GateConfig) -> list[Finding]:
     """Recall of each class with enough photos: refused where a fall of more than ``max_recall_fall`` is sure."""
     found = []
@@ -93,21 +125,28 @@ def _classes(pairs: Pairs, rules: GateConfig) -> list[Finding]:
         one = pairs.recall(name, rules.confidence)
         if one is None or support < rules.min_support or name in rules.critical:
             continue
-        most, sure = rules.max_recall_fall, _sure(one, rules)
-        if one.bounds.high < -most:
-            state, says = FAILED, f"falls by {-one.difference:.3f}, surely more than {most:.3f} ({sure})"
-        elif one.difference < -most:
-            state, says = NOT_JUDGED, f"falls by {-one.difference:.3f}, which may be chance ({sure})"
-        else:
-            state, says = PASSED, f"{one.difference:+.3f} ({sure})"
-        found.append(_recall(name, one, support, state, says, most))
+        found.append(_recall(name, one, support, *_surely(one, rules.max_recall_fall, rules), rules.max_recall_fall))
     return found
 
 
-def _critical(pairs: Pairs, rules: GateConfig) -> list[Finding]:
+def _surely(one: Measured, most: float, rules: GateConfig) -> tuple[str, str]:
+    """Failed where a fall of more than ``most`` is sure; one that may be chance is told."""
+    sure = _sure(one, rules)
+    if one.bounds.high < -most:
+        return FAILED, f"falls by {-one.difference:.3f}, surely more than {most:.3f} ({sure})"
+    if one.difference < -most:
+        return NOT_JUDGED, f"falls by {-one.difference:.3f}, which may be chance ({sure})"
+    return PASSED, f"{one.difference:+.3f} ({sure})"
+
+
+def _critical(pairs: Pairs, champion: Champion, rules: GateConfig) -> list[Finding]:
     """Recall of the classes that may not fall: a fall that may be chance is not enough evidence."""
     found = []
     for name in rules.critical:
+        if champion.classes and name not in champion.classes:
+            said = f"recall of {name} not compared: {champion.release} does not know it"
+            found.append(Finding(f"recall of {name} {RULE}", NOT_JUDGED, said))
+            continue
         one, support = pairs.recall(name, rules.confidence), sum(answer.actual == name for answer in pairs.ours)
         if one is None or support < rules.min_support:
             said = f"recall of {name}, which may not fall: {support} photos to compare on, {rules.min_support} needed"
@@ -126,10 +165,7 @@ def _critical(pairs: Pairs, rules: GateConfig) -> list[Finding]:
 
 def _recall(name: str, one: Measured, support: int, state: str, says: str, most: float) -> Finding:
     sentence = f"recall of {name} {one.new:.3f} against {one.old:.3f} on the same {support} photos: {says}"
-    return Finding(
-        f"recall of {name} {RULE}", state, sentence, one.new, one.old - most,
-        one.bounds.low, one.bounds.high, one.difference, numbers={"photos": support, "champion": one.old},
-    )  # fmt: skip
+    return _compared(f"recall of {name}", one, state, sentence, most, {"photos": support, "champion": one.old})
 
 
 def _sure(one: Measured, rules: GateConfig) -> str:

@@ -19,10 +19,9 @@ from plantops.store import Release, Store
 
 def verdict(config: Config, store: Store, shelf: Shelf, bundle: Bundle, force: bool) -> Verdict:
     """Judge the candidate by the gate's rules; a withdrawn model is not accepted again unless forced."""
-    known, current = store.with_digest(bundle.digest), store.in_service()
-    if known and known.withdrawn and not force:
-        said = f"this is {known.id}, withdrawn at {known.withdrawn}; plantops rollback {known.id} brings it back"
-        return Verdict((Finding("withdrawn", FAILED, said, binding=True),))
+    if not force and (gone := _withdrawn(store, bundle)):
+        return Verdict(gone)
+    current = store.in_service()
     rival = current if current and current.digest != bundle.digest else None
     return _heard(config, shelf, bundle, rival, force)
 
@@ -43,14 +42,26 @@ def alone(config: Config, store: Store, against: str | None) -> Verdict:
             bundle = Bundle.load(shelf.candidate)
         except BadBundle as error:
             raise StepFailed(f"the candidate is not whole: {error}", "plantops run --force") from None
-        if rival is None or rival.digest != bundle.digest:
-            return _heard(config, shelf, bundle, rival, force=False)
-        heard = _heard(config, shelf, bundle, None, force=False)
-        said = f"the candidate is {rival.id} itself: plantops gate --against RELEASE compares it with another one"
-        return _with(heard, Finding("against the release in service", NOT_JUDGED, said))
+        itself = rival is not None and rival.digest == bundle.digest
+        heard = _heard(config, shelf, bundle, None if itself else rival, force=False)
+        more = [*_withdrawn(store, bundle)]
+        if rival and itself:
+            said = f"the candidate is {rival.id} itself: plantops gate --against RELEASE compares it with another one"
+            more.append(Finding("against the release in service", NOT_JUDGED, said))
+        return _with(heard, *more)
+
+
+def _withdrawn(store: Store, bundle: Bundle) -> tuple[Finding, ...]:
+    """That a run would not take the model up again, where it was rolled back."""
+    known = store.with_digest(bundle.digest)
+    if not (known and known.withdrawn):
+        return ()
+    said = f"this is {known.id}, withdrawn at {known.withdrawn}; plantops rollback {known.id} brings it back"
+    return (Finding("withdrawn", FAILED, said, binding=True),)
 
 
 def _heard(config: Config, shelf: Shelf, bundle: Bundle, rival: Release | None, force: bool) -> Verdict:
+    _of_one_model(config, bundle)
     answers = fair.given(config, config.root / artifacts.PREDICTIONS)
     champion, more = None, []
     if rival:
@@ -65,6 +76,14 @@ def _heard(config: Config, shelf: Shelf, bundle: Bundle, rival: Release | None, 
     known = facts(config, bundle, folder)
     heard = gate.judge(answers, bundle.manifest.sample_data, champion, config.gate, known)
     return _with(heard, *more, *_chance(config))
+
+
+def _of_one_model(config: Config, bundle: Bundle) -> None:
+    """Raise StepFailed where the candidate was exported before the evaluation that lies beside it."""
+    told = artifacts.values(config.root / artifacts.EVALUATION)
+    if other := [key for key, value in bundle.manifest.metrics.items() if told.get(key) != value]:
+        said = f"{artifacts.EVALUATION} is not of the candidate: its {other[0]} is {told.get(other[0])}"
+        raise StepFailed(f"{said}, in the candidate {bundle.manifest.metrics[other[0]]}", "dvc repro")
 
 
 def _chance(config: Config) -> list[Finding]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from plantops import artifacts, dvc, gate, process
@@ -16,12 +17,13 @@ from plantops.shelf import Shelf
 from plantops.store import Release, Store
 
 _RENAMED = 0.9  # share of a class's photos that lie in one new class, for it to be the same by another name
+Rows = Sequence[Mapping[str, str]]  # as in data/prepared/index.csv
 
 
 def champion(
     config: Config, shelf: Shelf, current: Release, bundle: Bundle, answers: list[gate.Answer]
 ) -> gate.Champion:
-    """A release with its answers on the candidate's test photos that it did not learn from either.
+    """A release with its answers on the candidate's test and field photos that it did not learn from either.
 
     Nor from others of their group: the two may have been trained with another ``split.group_by``. Where their
     classes differ, both are asked about the shared ones, and answer with one of these. Raises BadBundle, StepFailed.
@@ -32,31 +34,69 @@ def champion(
     then, now = artifacts.rows(folder / SPLIT_FILE), artifacts.rows(config.root / artifacts.INDEX)
     ours, theirs = bundle.manifest.classes, Bundle.load(folder).manifest.classes
     names = {name: name for name in theirs if name in ours} | renamed(then, now, theirs, ours)
-    not_fair = unfair(artifacts.learned(folder), now)
-    fair = {one.photo for one in answers if one.photo not in not_fair and one.actual in names.values()}
-    if not fair:
-        return gate.Champion(current.id, current.sample_data, ())
-    shared = set(names.values())
-    asked = ask(config, folder, fair, () if len(names) == len(theirs) else names)
-    told = [replace(one, predicted=names.get(one.predicted, one.predicted)) for one in asked]
-    own = None if len(shared) == len(ours) else tuple(ask(config, bundle.path, fair, shared))
-    return gate.Champion(current.id, current.sample_data, tuple(told), own)
+    both = _Both(config, folder, bundle, names, len(names) == len(theirs))
+    learned, known = artifacts.learned(folder), {one.photo for one in answers}
+    not_fair = unfair(learned, now)
+    tests = [row for row in now if row["md5"] in known - not_fair]
+    outside = [row for row in _in_field(config) if row["md5"] not in learned]
+    on_tests = both.asked(dvc.raw_folder(config.root), tests, answers)
+    own = given(config, config.root / artifacts.PREDICTIONS, "field")
+    on_field = both.asked(config.root / artifacts.FIELD, outside, own)
+    return gate.Champion(current.id, current.sample_data, *on_tests, *on_field, tuple(names.values()))
+
+
+@dataclass(frozen=True)
+class _Both:
+    """The release in ``folder`` and the candidate; ``names``: what it calls the classes that both know -> we.
+
+    ``whole``: it knows no others.
+    """
+
+    config: Config
+    folder: Path
+    bundle: Bundle
+    names: Mapping[str, str]
+    whole: bool
+
+    def asked(
+        self, raw: Path, rows: Rows, own: Sequence[gate.Answer]
+    ) -> tuple[tuple[gate.Answer, ...], tuple[gate.Answer, ...]]:
+        """The release's answers on photos below ``raw``, and the candidate's: ``own`` where it knows all classes."""
+        shared = set(self.names.values())
+        rows = [row for row in rows if row["class"] in shared]
+        if not rows:
+            return (), ()
+        said = ask(self.config, self.folder, raw, rows, () if self.whole else self.names)
+        told = tuple(replace(one, predicted=self.names.get(one.predicted, one.predicted)) for one in said)
+        alike = len(shared) == len(self.bundle.manifest.classes)
+        return told, tuple(own if alike else ask(self.config, self.bundle.path, raw, rows, shared))
+
+
+def _in_field(config: Config) -> Rows:
+    """The field photos that the candidate was asked about."""
+    found = artifacts.predictions(config.root / artifacts.PREDICTIONS, "field")
+    return [
+        {"row": "0", "path": one["path"], "md5": one["md5"], "class": one["actual"], "group": "", "split": "field"}
+        for one in found
+    ]
 
 
 def renamed(
     then: Iterable[Mapping[str, str]], now: Iterable[Mapping[str, str]], theirs: Iterable[str], ours: Iterable[str]
 ) -> dict[str, str]:
-    """Classes that are the same by another name: old -> new. Told by their photos, where nearly all went together."""
-    classes = {row["md5"]: row["class"] for row in now}
+    """Classes that are the same by another name: old -> new. Told by their photos: nearly all that are still here, and
+    more than half of what there was, went together.
+    """
+    then, classes = list(then), {row["md5"]: row["class"] for row in now}
     theirs, ours = set(theirs), set(ours)
     moved: dict[str, Counter[str]] = defaultdict(Counter)
     for row in then:
         if row["class"] in theirs - ours and row["md5"] in classes:
             moved[row["class"]][classes[row["md5"]]] += 1
-    found = {}
+    before, found = Counter(row["class"] for row in then), {}
     for old, places in moved.items():
         (new, most), *_ = places.most_common(1)
-        if new in ours - theirs and most >= _RENAMED * places.total():
+        if new in ours - theirs and most >= _RENAMED * places.total() and 2 * most > before[old]:
             found[old] = new
     several = {new for new, count in Counter(found.values()).items() if count > 1}  # united classes, not renamed ones
     return {old: new for old, new in found.items() if new not in several}
@@ -105,30 +145,27 @@ def wandered(config: Config, store: Store, shelf: Shelf) -> dict[str, str]:
     }
 
 
-def ask(config: Config, folder: Path, photos: set[str], classes: Iterable[str] = ()) -> list[gate.Answer]:
-    """Answers of a bundle on photos given by md5, in a process of its own; with one of ``classes`` if given."""
-    root = config.root
-    rows = [row for row in artifacts.rows(root / artifacts.INDEX) if row["md5"] in photos]
+def ask(config: Config, folder: Path, raw: Path, rows: Rows, classes: Iterable[str] = ()) -> list[gate.Answer]:
+    """Answers of a bundle on photos below ``raw``, in a process of its own; with one of ``classes`` if given."""
     with tempfile.TemporaryDirectory(dir=config.state) as scratch:
-        only, may, out = Path(scratch, "photos"), Path(scratch, "classes"), Path(scratch, "predictions.parquet")
-        only.write_bytes(_list(row["path"] for row in rows))
-        argv = ["python", "-m", "plantops.ml.compare", "--bundle", str(folder), "--index", str(root / artifacts.INDEX)]
-        argv += ["--raw", str(dvc.raw_folder(root)), "--only", str(only), "--out", str(out)]
+        photos, may, out = Path(scratch, "photos.csv"), Path(scratch, "classes"), Path(scratch, "predictions.parquet")
+        with photos.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+        argv = ["python", "-m", "plantops.ml.compare", "--bundle", str(folder), "--photos", str(photos)]
+        argv += ["--raw", str(raw), "--prepared", str(config.root / artifacts.INDEX.parent), "--out", str(out)]
         if classes:
-            may.write_bytes(_list(classes))
+            may.write_bytes(b"\0".join(name.encode(errors="surrogateescape") for name in classes))
             argv += ["--classes", str(may)]
-        process.stream(argv, root, lambda line: None)
-        return given(config, out)
+        process.stream(argv, config.root, lambda line: None)
+        return given(config, out, rows[0]["split"])
 
 
-def given(config: Config, path: Path) -> list[gate.Answer]:
-    """Answers that were written to a file, with the groups of the photos."""
+def given(config: Config, path: Path, split: str = "test") -> list[gate.Answer]:
+    """Answers that were written to a file on photos of a split, with the groups of the photos."""
     groups = {row["md5"]: row["group"] for row in artifacts.rows(config.root / artifacts.INDEX)}
     return [
         gate.Answer(row["md5"], row["actual"], row["predicted"], groups.get(row["md5"], ""))
-        for row in artifacts.predictions(path)
+        for row in artifacts.predictions(path, split)
     ]
-
-
-def _list(names: Iterable[str]) -> bytes:
-    return b"\0".join(name.encode(errors="surrogateescape") for name in names)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from plantops.judgement import renamed
 from plantops.look.photos import Photo
 
 
@@ -36,10 +37,7 @@ def table(photos: Sequence[Photo], release: Iterable[Mapping[str, str]] | None) 
     if release is None:
         return [ClassRow(name, files[name], unusable[name]) for name in sorted(files)]
     then = {row["md5"]: row for row in release}
-    now: dict[str, Photo] = {}
-    for one in photos:
-        if not one.facts.problem and (one.md5 not in now or one.path == then.get(one.md5, {}).get("path")):
-            now[one.md5] = one  # of photos with the same bytes, the one that the release learned from
+    now = _one_of_each(photos, then)
     known = [(then[md5], photo) for md5, photo in now.items() if md5 in then]
     counts = {
         "new": Counter(photo.label for md5, photo in now.items() if md5 not in then),
@@ -48,35 +46,41 @@ def table(photos: Sequence[Photo], release: Iterable[Mapping[str, str]] | None) 
         "came_from": Counter(photo.label for row, photo in known if row["class"] != photo.label),
         "went_to": Counter(row["class"] for row, photo in known if row["class"] != photo.label),
     }
-    before = Counter(row["class"] for row in then.values())
-    notes = _notes(before, set(files), known)
+    before = {row["class"] for row in then.values()}
+    notes = _notes(before, files.keys(), renamed(then.values(), _listed(now), before, files))
     rows = [(name, {key: one[name] for key, one in counts.items()}) for name in sorted({*files, *before})]
     return [ClassRow(name, files[name], unusable[name], **row, note=notes.get(name, "")) for name, row in rows]
 
 
-def relabelled(photos: Iterable[Photo], release: Iterable[Mapping[str, str]]) -> list[tuple[Photo, str]]:
+def relabelled(photos: Sequence[Photo], release: Iterable[Mapping[str, str]]) -> list[tuple[Photo, str]]:
     """Photos that lie in another class than when the release was trained, with that class; renamed classes left out."""
-    then = {row["md5"]: row["class"] for row in release}
-    photos = list(photos)
+    then = {row["md5"]: row for row in release}
     here = {one.label for one in photos}
-    moved = [(one, then[one.md5]) for one in photos if then.get(one.md5, one.label) != one.label]
-    return [(photo, label) for photo, label in moved if label in here]
+    now = _one_of_each(photos, then)
+    moved = [(one, then[md5]["class"]) for md5, one in now.items() if md5 in then]
+    return [(photo, label) for photo, label in moved if label != photo.label and label in here]
+
+
+def _one_of_each(photos: Iterable[Photo], then: Mapping[str, Mapping[str, str]]) -> dict[str, Photo]:
+    """By md5; of photos with the same bytes the one that the release learned from: a copy beside it is no move."""
+    now: dict[str, Photo] = {}
+    for one in photos:
+        if not one.facts.problem and (one.md5 not in now or one.path == then.get(one.md5, {}).get("path")):
+            now[one.md5] = one
+    return now
 
 
 def _only_moved(row: Mapping[str, str], photo: Photo) -> bool:
     return row["class"] == photo.label and row["path"] != photo.path
 
 
-def _notes(before: Counter[str], here: set[str], known: Sequence[tuple[Mapping[str, str], Photo]]) -> dict[str, str]:
-    """A class is renamed when more than half of its photos lie in one that was not there before."""
-    went: dict[str, Counter[str]] = defaultdict(Counter)
-    for row, photo in known:
-        went[row["class"]][photo.label] += 1
-    notes = dict.fromkeys(here - before.keys(), "new class")
-    for name in before.keys() - here:
-        to, count = next(iter(went[name].most_common(1)), ("", 0))
-        if to not in before and 2 * count > before[name]:
-            notes |= {name: f"renamed to {to}", to: f"was {name}"}
-        else:
-            notes[name] = "gone"
+def _listed(now: Mapping[str, Photo]) -> list[dict[str, str]]:
+    return [{"md5": md5, "class": photo.label} for md5, photo in now.items()]
+
+
+def _notes(before: Set[str], here: Set[str], names: Mapping[str, str]) -> dict[str, str]:
+    """By class; ``names``: those that are called otherwise now, as the gate tells them."""
+    notes = dict.fromkeys(here - before, "new class") | dict.fromkeys(before - here, "gone")
+    for old, new in names.items():
+        notes |= {old: f"renamed to {new}", new: f"was {old}"}
     return notes

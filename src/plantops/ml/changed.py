@@ -53,9 +53,12 @@ def _corner(photo: Image.Image) -> tuple[int, ...]:
 
 
 def _by_exif(photo: Image.Image, spec: Preprocessing) -> Image.Image:
-    """Stored lying on its side with a note to turn it, as phones do, and read as the API reads it."""
+    """Stored lying on its side with a note to turn it, as phones do, and read as the API reads it.
+
+    At the full quality and in all colours: a phone loses them before its photo is made as small as this.
+    """
     exif = Image.Exif()
     exif[_ORIENTATION] = _TURNED_LEFT
     file = io.BytesIO()
-    photo.transpose(Image.Transpose.ROTATE_90).save(file, "JPEG", quality=95, exif=exif)
+    photo.transpose(Image.Transpose.ROTATE_90).save(file, "JPEG", quality=100, subsampling=0, exif=exif)
     return Image.fromarray(decode(file.getvalue(), spec))

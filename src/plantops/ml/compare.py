@@ -1,11 +1,12 @@
 """How a bundle answers given photos, so that a champion and a candidate are judged on the same ones.
 
-    python -m plantops.ml.compare --bundle DIR --index data/prepared/index.csv --raw DIR --only LIST --out OUT.parquet
+    python -m plantops.ml.compare --bundle DIR --photos LIST.csv --raw DIR --prepared DIR --out OUT.parquet
         [--classes LIST]
 
-``--only`` is a file of paths (relative to the raw folder, as in the index), each ended by a NUL byte or divided by one.
-``--classes``, written alike, names the classes that may be answered (default: all that the bundle knows).
-``--out`` gets what :mod:`plantops.ml.predictions` describes.
+``--photos`` lists them as data/prepared/index.csv does, by their paths below ``--raw``. Their pixels are taken from
+``--prepared`` where they are there and were made as the bundle wants them, else from the photos again.
+``--classes`` is a file of names divided by NUL bytes: the classes that may be answered (default: all that the bundle
+knows). ``--out`` gets what :mod:`plantops.ml.predictions` describes.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from plantops import console
 from plantops.bundle import BadBundle, Bundle
 from plantops.errors import StepFailed
 from plantops.ml import predictions, stage
-from plantops.ml.prepared import Photo, Prepared
+from plantops.ml.prepared import Photo, Prepared, read_index
 from plantops.ml.runtime import answers
 from plantops.ml.stage import plain
 from plantops.photo import NotAPhoto, decode
@@ -32,43 +33,30 @@ from plantops.preprocess import Preprocessing
 def main() -> None:
     """Parse the command line, ask the bundle, write the answers."""
     given = _arguments()
-    bundle = _load(given.bundle)
-    prepared = Prepared.load(given.index.parent)
-    photos = chosen(prepared, given.only)
+    bundle, photos = _load(given.bundle), read_index(given.photos)
+    if not photos:
+        raise StepFailed(f"{given.photos} lists no photo")
     manifest = bundle.manifest
-    pixels = _pixels(prepared, photos, manifest.preprocessing, given.raw)
+    pixels = _pixels(Prepared.load(given.prepared), photos, manifest.preprocessing, given.raw)
     found = answers(bundle.model, pixels, manifest.preprocessing, manifest.temperature)
     may = _places(manifest.classes, given.classes)
     shares = found[:, may] / np.maximum(found[:, may].sum(1, keepdims=True), 1e-300)
     predictions.write(given.out, [manifest.classes[one] for one in may], [predictions.Answers(photos, shares)])
 
 
-def chosen(prepared: Prepared, only: Path) -> list[Photo]:
-    """The photos that ``only`` lists, in its order. Raises StepFailed when one was not prepared, or none is listed."""
-    known = {photo.path: photo for photo in prepared.photos}
-    paths = _listed(only)
-    missing = [path for path in paths if path not in known]
-    if missing or not paths:
-        raise StepFailed(f"{only}: {plain(missing[0])} is not in the index" if missing else f"{only} lists no photo")
-    return [known[path] for path in paths]
-
-
 def _places(classes: Sequence[str], may: Path | None) -> list[int]:
     """Which of ``classes`` the file ``may`` names. Raises StepFailed when none is."""
-    wanted = set(classes if may is None else _listed(may))
+    names = [] if may is None else may.read_bytes().split(b"\0")
+    wanted = set(classes if may is None else (name.decode(errors="surrogateescape") for name in names))
     found = [place for place, name in enumerate(classes) if name in wanted]
     if not found:
         raise StepFailed(f"{may} names no class of the model")
     return found
 
 
-def _listed(path: Path) -> list[str]:
-    return [name.decode(errors="surrogateescape") for name in path.read_bytes().split(b"\0") if name]
-
-
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="plantops.ml.compare", description="Answers of a bundle on given photos.")
-    for name in ("--bundle", "--index", "--raw", "--only", "--out"):
+    for name in ("--bundle", "--photos", "--raw", "--prepared", "--out"):
         parser.add_argument(name, type=Path, required=True)
     parser.add_argument("--classes", type=Path)
     return parser.parse_args()
@@ -82,8 +70,8 @@ def _load(folder: Path) -> Bundle:
 
 
 def _pixels(prepared: Prepared, photos: Sequence[Photo], spec: Preprocessing, raw: Path) -> NDArray[np.uint8]:
-    """What the bundle would see: the prepared pixels where they were made alike, else the raw photos again."""
-    if prepared.meta.preprocessing(spec.mean, spec.std) == spec:
+    """What the bundle would see: the prepared pixels where they will do, else the photos again."""
+    if prepared.meta.preprocessing(spec.mean, spec.std) == spec and set(photos) <= set(prepared.photos):
         return prepared.images[[photo.row for photo in photos]]
     tracked = console.track(photos, "photos", len(photos))
     return np.stack([_decode(raw, photo, spec) for photo in tracked])
@@ -93,10 +81,10 @@ def _decode(raw: Path, photo: Photo, spec: Preprocessing) -> NDArray[np.uint8]:
     try:
         data = (raw / photo.path).read_bytes()
         if hashlib.md5(data, usedforsecurity=False).hexdigest() != photo.md5:
-            raise StepFailed(f"{plain(photo.path)} is not the photo that was prepared", "dvc repro prepare_data")
+            raise StepFailed(f"{plain(photo.path)} is not the photo that the model was asked about", "plantops run")
         return decode(data, spec)
     except (OSError, NotAPhoto) as error:
-        raise StepFailed(f"{plain(photo.path)}: {error}", "dvc repro prepare_data") from None
+        raise StepFailed(f"{plain(photo.path)}: {error}", "plantops run") from None
 
 
 if __name__ == "__main__":

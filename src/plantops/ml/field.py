@@ -66,7 +66,7 @@ def read(spec: Preprocessing, classes: tuple[str, ...], known: Known, folder: Pa
 
     Raises StepFailed when photos moved while they were read.
     """
-    before = survey(folder)
+    before = survey(folder, unrecorded=True)
     photos, pixels, aside, copies = list[Photo](), [], dict[str, str](), dict[str, str]()
     for path in filter(is_photo, before.files):
         found = _read(folder, path, spec, classes)
@@ -77,7 +77,7 @@ def read(spec: Preprocessing, classes: tuple[str, ...], known: Known, folder: Pa
         else:
             photos.append(Photo(len(photos), path, found[0], PurePosixPath(path).parts[0], "", "field"))
             pixels.append(found[1])
-    if survey(folder) != before:
+    if survey(folder, unrecorded=True) != before:
         raise StepFailed(f"{MOVED}: in {folder}", "run again when the copying is done")
     if not photos and not aside and not copies:
         return None

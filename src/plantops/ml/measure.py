@@ -5,6 +5,7 @@ Every number here follows from the answers in ``predictions.parquet`` and ``prob
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -15,7 +16,8 @@ from sklearn.metrics import roc_auc_score
 
 from plantops.ml import calibration, scores
 
-_HEALTHY = "___healthy"
+# The word by itself, as in Tomato___healthy, Tomato_healthy and Healthy; not in unhealthy or not_healthy.
+_HEALTHY = re.compile(r"(?<![^\W_])(?<!no[nt][\W_])healthy(?![^\W_])", re.IGNORECASE)
 _CONFUSIONS = 10
 
 Floats = NDArray[np.float64]
@@ -71,8 +73,11 @@ def confusions(matrix: scores.Matrix, classes: Sequence[str]) -> list[dict[str, 
 
 
 def health(matrix: scores.Matrix, classes: Sequence[str]) -> dict[str, Any] | None:
-    """Diseased against healthy, whatever the disease; None unless names say so (``…___healthy``) of photos of both."""
-    well = np.array([name.casefold().endswith(_HEALTHY) for name in classes])
+    """Diseased against healthy, whatever the disease; None unless there are photos of both.
+
+    A class is healthy where its name has that word.
+    """
+    well = np.array([bool(_HEALTHY.search(name)) for name in classes])
     diseased, healthy = int(matrix[~well].sum()), int(matrix[well].sum())
     if not diseased or not healthy:
         return None

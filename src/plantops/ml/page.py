@@ -69,7 +69,7 @@ It was asked about {{ "{:,}".format(m.photos) }} test photos{% if m.field is def
 {% if wrong %}<p class="soft">{{ wrong|length }} of {{ mistakes }} mistakes on {{ shown }} photos, those it was surest of first. {% if looked %}Beside each photo: bright is where the picture spoke for the answer (class-activation map). A mistake may also be a photo in the wrong folder.{% endif %}</p>
 {{ gallery(wrong) }}{% else %}<p>Nothing: all {{ shown }} photos were answered rightly.</p>{% endif %}
 {% if right %}<h2>What it got right</h2>
-<p class="soft">An ordinary photo of each class{% if looked %}. If what is bright is not on the leaf, the answer is right for the wrong reason{% endif %}.</p>{{ gallery(right) }}{% endif %}
+<p class="soft">Ordinary ones, of as many classes as there is room for{% if looked %}. If what is bright is not on the leaf, the answer is right for the wrong reason{% endif %}.</p>{{ gallery(right) }}{% endif %}
 
 {% macro classes(of) %}<div class="scroll"><table><tr><th>class</th><th class="n">photos</th><th class="n">recognised</th><th class="hide">0 … 1, with the 95 % interval</th><th class="n" title="of the photos that it called so, the share that are">to be trusted</th><th class="n hide">95 % interval</th><th class="n">F1</th></tr>
 {% for name, one in of %}<tr><td title="{{ plain(name) }}">{{ spoken(name) }}</td><td class="n">{{ one.support }}</td><td class="n">{{ percent(one.recall) }}</td><td class="hide">{{ whisker(one.recall_low, one.recall, one.recall_high) }}</td><td class="n">{{ percent(one.precision) }}</td><td class="n hide">{{ reach(one.precision_low, one.precision_high) }}</td><td class="n">{{ number(one.f1) }}</td></tr>

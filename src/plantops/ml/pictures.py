@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from plantops.ml import calibration
 from plantops.ml.files import fresh_file
 from plantops.ml.stage import plain
 
@@ -52,22 +53,18 @@ def draw_curves(path: Path, confidence: NDArray[np.float64], right: NDArray[np.b
 
 
 def _cut(axes: matplotlib.axes.Axes, confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> None:
-    order = np.argsort(-confidence, kind="stable")
-    answered = np.arange(1, len(order) + 1)
-    axes.plot(confidence[order], right[order].cumsum() / answered, label="accuracy of the answers given")
-    axes.plot(confidence[order], answered / len(order), label="share of photos answered")
+    stated, answered, accuracy = calibration.coverage(confidence, right)
+    axes.plot(stated, accuracy, label="accuracy of the answers given")
+    axes.plot(stated, answered, label="share of photos answered")
     axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="answer only above this confidence", title="Confidence threshold")
     axes.legend(loc="lower left")
     axes.grid(alpha=0.3)
 
 
 def _trust(axes: matplotlib.axes.Axes, confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> None:
-    bins = np.minimum((confidence * 10).astype(int), 9)
-    used = np.unique(bins)
-    stated = [confidence[bins == one].mean() for one in used]
-    measured = [right[bins == one].mean() for one in used]
+    bins = calibration.reliability(confidence, right)
     axes.plot([0, 1], [0, 1], color="grey", linestyle=":", label="confidence = accuracy")
-    axes.plot(stated, measured, marker="o", label="this model")
+    axes.plot([one.confidence for one in bins], [one.accuracy for one in bins], marker="o", label="this model")
     axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="stated confidence", ylabel="accuracy", title="Calibration")
     axes.legend(loc="lower right")
     axes.grid(alpha=0.3)

@@ -38,14 +38,15 @@ class Survey:
     links: tuple[str, ...]
 
 
-def survey(raw: Path) -> Survey:
+def survey(raw: Path, unrecorded: bool = False) -> Survey:
     """Walk ``raw`` as DVC does: all regular files and links to such, folders that are links not entered.
 
-    In a run of plantops, a class that is not under DVC came after the run had seen to that: it is the next change.
+    In a run of plantops, a class that is not under DVC came after the run had seen to that: it is the next change,
+    unless ``unrecorded`` ones are wanted, too.
     """
     files, links = {}, []
     left_out, here = _dvcignore(), os.path.relpath(raw)
-    class_by_class = recorded_as_read() and not raw.with_name(f"{raw.name}.dvc").exists()
+    class_by_class = not unrecorded and recorded_as_read() and not raw.with_name(f"{raw.name}.dvc").exists()
     for folder, folders, names in os.walk(raw):
         inside = os.path.relpath(folder, raw)
         prefix = "" if inside == "." else f"{inside}/"
