@@ -251,7 +251,8 @@ def covered(path: Path) -> dict[str, Any] | None:
 def first_out(value: Any) -> dict[str, Any] | None:
     """The first output of a parsed ``.dvc`` file, or None when there is none."""
     outs = value.get("outs") if isinstance(value, dict) else None
-    return outs[0] if isinstance(outs, list) and outs and isinstance(outs[0], dict) else None
+    first = outs[0] if isinstance(outs, list) and outs else None
+    return first if isinstance(first, dict) and "path" in first else None
 
 
 def pointer(path: Path) -> Path:
