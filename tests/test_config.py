@@ -27,7 +27,10 @@ def test_the_shipped_file_holds_the_defaults() -> None:
         ("deploy: {backend: kubernetes}", "deploy.backend must be one of 'auto', 'local', 'compose', not 'kubernetes'"),
         ("gate: {min_accuracy: 95}", "gate.min_accuracy must lie between 0 and 1, not 95.0"),
         ("gate: 3", "gate must hold keys and values, not 3"),
-        ("watch: {settle_seconds: -1}", "settle_seconds cannot be -1"),
+        ("watch: {settle_seconds: -1}", "watch.settle_seconds cannot be -1"),
+        ("docker: {image: Leaves:latest}", "docker.image is the name of no image"),
+        ("docker: {api_memory: 2 gigs}", "docker.api_memory must be a size, as 2g or 512m, not '2 gigs'"),
+        ("mlflow: {model_name: a/b}", "mlflow.model_name: MLflow takes no name like 'a/b'"),
         ("watch: {interval_s: 0}", "watch.interval_s must be from 0.1 to 86400 seconds, not 0"),
         ("watch: {interval_s: .inf}", "watch.interval_s must be from 0.1 to 86400 seconds, not inf"),
         ("project: 2026-13-45", "is not valid YAML: month must be in 1..12"),
@@ -46,6 +49,19 @@ def test_a_bad_key_is_named(tmp_path: Path, text: str, says: str) -> None:
 def test_whole_numbers_will_do_for_fractions_and_sections_may_be_empty(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("gate:\nwatch: {interval_s: 5}\n")
     assert load(tmp_path).watch.interval_s == 5.0
+
+
+def test_what_docker_takes_is_taken(tmp_path: Path) -> None:
+    for image in ("leaves", "ghcr.io/some-one/leaf_api", "localhost:5000/leaves"):
+        for memory in ("2g", "1.5GB", "512m", "1073741824"):
+            (tmp_path / "config.yaml").write_text(f"docker: {{image: '{image}', api_memory: '{memory}'}}\n")
+            assert load(tmp_path).docker.image == image
+
+
+def test_numbers_are_read_as_yaml_1_2_has_them(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("watch: {settle_seconds: 5e-1}\ngate: {min_accuracy: 7.e-1}\n")
+    config = load(tmp_path)
+    assert (config.watch.settle_seconds, config.gate.min_accuracy) == (0.5, 0.7)
 
 
 def test_root_is_found_from_any_folder_inside(project: Path) -> None:

@@ -7,6 +7,7 @@ import shlex
 import shutil
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,18 @@ def test_what_may_not_be_used_is_named(tmp_path: Path) -> None:
     assert (error.message, error.hint) == (
         f"{path} cannot be used: Permission denied",
         f"ls -ld {shlex.quote(str(path))}",
+    )
+
+
+def test_a_database_that_another_program_holds_is_no_bug(tmp_path: Path) -> None:
+    with Store(tmp_path) as store, closing(sqlite3.connect(tmp_path / "state.db")) as other:
+        store._db.execute("PRAGMA busy_timeout = 50")
+        other.execute("BEGIN IMMEDIATE")
+        error = in_words(caught(lambda: store.begin("by hand", {}, "", {})))
+    assert error
+    assert (error.message, error.hint) == (
+        "a database of this project cannot be used: database is locked",
+        "plantops doctor",
     )
 
 

@@ -31,6 +31,17 @@ def test_capture_of_a_missing_program_and_of_one_that_hangs(tmp_path: Path) -> N
         process.capture(["sleep", "30"], tmp_path, timeout=0.2)
 
 
+def test_capture_asks_in_english_whatever_the_user_speaks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Words of git's are looked at: `rejected`, `not a git repository`."""
+    monkeypatch.setenv("LC_ALL", "fr_FR.UTF-8")
+    assert process.capture(["sh", "-c", "echo $LC_ALL"], tmp_path).out == "C.UTF-8\n"
+
+
+def test_capture_in_a_folder_that_is_gone(tmp_path: Path) -> None:
+    with pytest.raises(StepFailed, match="gone is gone, and `git status` was to run in it"):
+        process.capture(["git", "status"], tmp_path / "gone")
+
+
 @pytest.mark.ci
 def test_interrupt_stops_the_whole_family(tmp_path: Path) -> None:
     """A grandchild that ignores SIGINT and SIGTERM is gone too."""

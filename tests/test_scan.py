@@ -148,6 +148,14 @@ def test_a_class_that_left_is_forgotten(project: Path) -> None:
         ]
 
 
+def test_the_other_way_to_keep_photos_is_forgotten_too(project: Path) -> None:
+    known = {folder.relative_to(project).as_posix() for folder in scan.classes(project / RAW)}
+    with Store(project / ".plantops") as store:
+        store.remember_folder(RAW.as_posix(), "of all classes, under one .dvc file", "md5", [])
+        scan.loose(project, project / RAW, store)
+        assert set(store.folders()) == known
+
+
 def test_what_goes_while_it_is_looked_at_is_not_there(project: Path) -> None:
     """As the half-written file of an upload that is renamed when it is whole."""
     folder = project / RAW / "Upload"

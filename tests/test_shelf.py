@@ -53,6 +53,15 @@ def test_production_goes_from_one_release_to_the_next_and_back(project: Path) ->
         assert not shelf.produce(name)
 
 
+def test_five_refused_ones_are_kept_and_the_newest_is_one_of_them_by_any_clock(project: Path) -> None:
+    shelf = Shelf(project / "models")
+    make_release(shelf.candidate)
+    for run in ("20260105", "20260106", "20260107", "20260108", "20260109", "20260110", "20260101"):
+        shelf.refuse(run, {"outcome": "refused"}, project / "reports")
+        assert shelf.refusal(run)
+    assert sorted(one.name[-2:] for one in shelf.refused.iterdir()) == ["01", "07", "08", "09", "10"]
+
+
 @filtered
 def test_where_folders_cannot_be_exchanged_three_renames_do_it(project: Path) -> None:
     here = [sys.executable, ROOT / "tests/no_exchange.py", sys.executable, "-c"]

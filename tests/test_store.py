@@ -62,6 +62,11 @@ def test_dead_runs_are_interrupted(state: Store) -> None:
     assert state.steps(run)[position].state == store.INTERRUPTED
 
 
+def test_a_run_by_its_name_is_as_the_list_has_it(state: Store) -> None:
+    run = state.begin("watch", {}, "f", {"a": 1})
+    assert [state.run(run[:-1], going_on=one).state for one in (True, False)] == [store.RUNNING, store.INTERRUPTED]
+
+
 def test_service_and_previous(state: Store) -> None:
     for name in "abc":
         state.add_release(release(name))

@@ -181,6 +181,16 @@ def test_a_kill_leaves_whole_releases_or_none(root: Path, capsys: pytest.Capture
     assert on_shelf(root) == set("abh")
 
 
+def test_what_killed_commands_left_half_made_goes(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for left in ("releases/.i.new", "refused/.20260101.new", "refused/.20260102.gone"):
+        (root / "models" / left).mkdir(parents=True)
+        (root / "models" / left / "model.onnx").write_bytes(bytes(1000))
+    gc(root, keep=8)
+    assert capsys.readouterr().out.count("left over") == 3
+    assert on_shelf(root) == set("abcdefgh")
+    assert list((root / "models/refused").iterdir()) == []
+
+
 def test_the_command(project: Path) -> None:
     assert plantops("gc", cwd=project).stdout == "nothing to remove\n"
     refused = plantops("gc", "--dvc", cwd=project, check=False)

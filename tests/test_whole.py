@@ -82,6 +82,18 @@ def test_what_a_killed_call_left_is_no_obstacle(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_could_not_be_filled_takes_no_room_and_the_old_one_stays(tmp_path: Path) -> None:
+    def fill_half(folder: Path) -> None:
+        fill(folder)
+        Path("/dev/full").write_text("more")
+
+    whole.appear(tmp_path / "x", fill)
+    with pytest.raises(OSError, match="No space left"):
+        whole.appear(tmp_path / "x", fill_half)
+    assert [one.name for one in tmp_path.iterdir()] == ["x"]
+    assert contents(tmp_path / "x") == FILES
+
+
 def test_a_file_holds_the_old_or_the_new_text(tmp_path: Path) -> None:
     whole.write(tmp_path / "folder/x.json", "old")
     what = "whole.write(Path('folder/x.json'), 'new ' * 10)"

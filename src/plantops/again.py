@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -82,7 +83,7 @@ def told(again: Again, console: Console) -> None:
         console.say(f"  trained  again here: {said}", "green")
     else:
         console.say(f"  train    plantops reproduce {again.release} --train, or dvc repro --force there")
-    console.say(f"  remove   git worktree remove --force '{again.folder}'", "grey")
+    console.say(f"  remove   git worktree remove --force {shlex.quote(str(again.folder))}", "grey")
 
 
 def _worktree(root: Path, target: Path, commit: str) -> Path:

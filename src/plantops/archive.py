@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import shlex
 import tarfile
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
@@ -37,7 +38,8 @@ def write(target: Path, files: Mapping[str, Path], about: Mapping[str, Any], tel
             os.fsync(out.fileno())
         fresh.rename(target)
     except OSError as error:
-        raise StepFailed(f"{target} could not be written: {error}", f"df '{target.parent}'; then again") from None
+        said = f"df {shlex.quote(str(target.parent))}; then again"
+        raise StepFailed(f"{target} could not be written: {error}", said) from None
     finally:
         fresh.unlink(missing_ok=True)
 

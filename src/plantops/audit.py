@@ -39,7 +39,7 @@ def show(config: Config, console: Console, name: str | None, as_json: bool) -> N
         found = store.release(name) if name else store.in_service()
         if found:
             facts, tell = ledger.release(config, store, found), _release
-        elif name and (run := store.run(name)):
+        elif name and (run := store.run(name, bool(lock.holder(config.state)))):
             facts, tell = ledger.run(config, store, run), _run
         elif name:
             raise SetupError(f"no release is called {name}, and no run", "plantops releases; plantops history")

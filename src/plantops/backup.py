@@ -8,6 +8,7 @@ where they lie in the project, the config, params and DVC files. Not in it: phot
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import time
 from collections.abc import Iterator
@@ -160,7 +161,7 @@ def _must_be_empty(config: Config, source: Path) -> None:
     if count:
         raise SetupError(
             f"this project has {count} release{'' if count == 1 else 's'} already",
-            f"plantops restore '{source}' --force (sets them aside first)",
+            f"plantops restore {shlex.quote(str(source))} --force (sets them aside first)",
         )
 
 
@@ -196,7 +197,9 @@ def _exchange(root: Path, fresh: Path, aside: Path, about: dict[str, Any], texts
                 _move(fresh / name, root / name, undo)
             undo.pop_all()
     except OSError as error:
-        raise StepFailed(f"nothing was restored, all is as it was: {error}", f"ls -l '{root}'") from None
+        raise StepFailed(
+            f"nothing was restored, all is as it was: {error}", shlex.join(["ls", "-l", str(root)])
+        ) from None
 
 
 def _move(path: Path, target: Path, undo: ExitStack) -> None:

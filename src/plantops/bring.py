@@ -110,13 +110,8 @@ def _may_be_replaced(one: scan.Loose, cache: Path) -> bool:
 def _taken_away(root: Path, store: Store, one: scan.Loose) -> bool:
     """Whether a folder is what its ``.dvc`` named at the last settled run, and a commit took that ``.dvc`` away."""
     name, settled = _dvc_file(root, one.folder), store.last_settled()
-    before = (settled.left_behind or {}).get(name) if settled else None
-    if (
-        one.folder.is_symlink()
-        or dvc.covered(one.folder)
-        or not isinstance(before, dict)
-        or before["outs"][0].get("md5") != one.md5
-    ):
+    before = dvc.first_out((settled.left_behind or {}).get(name)) if settled else None
+    if one.folder.is_symlink() or dvc.covered(one.folder) or before is None or before.get("md5") != one.md5:
         return False
     return git.removed(root, name)
 

@@ -111,13 +111,13 @@ class Manifest:
                 thresholds=values["thresholds"],
                 reference=values.get("reference", ""),  # bundles of earlier versions say nothing
             )
-            written = values["digest"]
+            written, digest = values["digest"], manifest.digest
+        except BadBundle:
+            raise
         except (KeyError, TypeError, ValueError) as error:
-            if isinstance(error, BadBundle):
-                raise
             raise BadBundle(f"manifest.json: {type(error).__name__}: {error}") from None
-        if manifest.digest != written:
-            raise BadBundle(f"manifest.json says digest {written[:12]}, its content gives {manifest.digest[:12]}")
+        if digest != written:
+            raise BadBundle(f"manifest.json says digest {str(written)[:12]}, its content gives {digest[:12]}")
         return manifest
 
 
@@ -132,12 +132,12 @@ class Bundle:
     def load(cls, path: Path) -> Bundle:
         """Open the bundle in folder ``path``. Raises BadBundle when a file is missing or was changed."""
         try:
-            manifest = Manifest.from_dict(json.loads((path / MANIFEST).read_text()))
+            manifest = Manifest.from_dict(json.loads((path / MANIFEST).read_bytes()))
             found = sha256(path / MODEL)
             reference = sha256(path / REFERENCE) if manifest.reference else ""
         except FileNotFoundError as error:
             raise BadBundle(f"{error.filename} is missing") from None
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise BadBundle(f"{path / MANIFEST}: {error}") from None
         if found != manifest.model["sha256"]:
             raise BadBundle(f"{path / MODEL} is not the file that manifest.json names")

@@ -15,6 +15,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from plantops import yamltext
 from plantops.errors import Busy, SetupError, StepFailed
 
 _HASH = re.compile(r"\b[0-9a-f]{32}(?:\.dir)?\b")
@@ -169,10 +170,8 @@ def outputs(text: str) -> dict[str, str]:
 
 
 def _parsed(text: str) -> dict[str, Any]:
-    import yaml
-
     try:
-        value = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except (yaml.YAMLError, ValueError):
+        value = yamltext.read(text)
+    except yamltext.NotYaml:
         return {}
     return value if isinstance(value, dict) else {}

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
-from plantops import typed
+from plantops import typed, yamltext
 from plantops.errors import SetupError
 
 FILE = "config.yaml"
@@ -293,14 +293,12 @@ def find_root(start: Path) -> Path:
 
 def load(root: Path, file: Path | None = None) -> Config:
     """Read ``file`` (default: config.yaml in ``root``). Raises SetupError naming the bad key."""
-    import yaml
-
     path = file or root / FILE
     try:
-        values = yaml.load(path.read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        values = yamltext.read(path.read_bytes())
     except OSError as error:
         raise SetupError(f"{path} cannot be read: {error.strerror}", "plantops init, or another --config") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: of a date that there is not
+    except yamltext.NotYaml as error:
         raise SetupError(f"{path} is not valid YAML: {error}", f"mend it, or git diff {path.name}") from None
     if values is not None and not isinstance(values, dict):
         raise SetupError(
@@ -342,11 +340,24 @@ def _check(config: Config, name: str) -> None:
     if config.notify.webhooks and not config.notify.webhook_secret.startswith("${"):
         said = "notify.webhook_secret must be ${NAME} or ${file:PATH}: webhooks are signed, and no secret stands here"
         raise SetupError(f"{name}: {said}", f"mend it in {name}")
-    for section in (config.deploy, config.serve, config.watch, config.disk, config.gate, config.hooks):
-        for one in fields(section):
-            value = getattr(section, one.name)
+    for section in ("deploy", "serve", "watch", "disk", "gate", "hooks"):
+        for key, value in vars(getattr(config, section)).items():
             if isinstance(value, (int, float)) and not 0 <= value < float("inf"):
-                raise SetupError(f"{name}: {one.name} cannot be {value}", f"mend it in {name}")
+                raise SetupError(f"{name}: {section}.{key} cannot be {value}", f"mend it in {name}")
+    _check_docker(config.docker, name)
+    if not re.fullmatch(r"[^/:'\"\x00-\x1f]+", config.mlflow.model_name):
+        said = f"mlflow.model_name: MLflow takes no name like {config.mlflow.model_name!r} (/, : and quotes are out)"
+        raise SetupError(f"{name}: {said}", f"mend it in {name}")
+
+
+def _check_docker(docker: DockerConfig, name: str) -> None:
+    """What Docker would refuse, and only after the training."""
+    if not re.fullmatch(r"([a-z0-9.-]+(:\d+)?/)?[a-z0-9]+([._/-]+[a-z0-9]+)*", docker.image):
+        said = f"docker.image is the name of no image (small letters, digits, . _ - /, no tag): {docker.image!r}"
+        raise SetupError(f"{name}: {said}", f"mend it in {name}")
+    if not re.fullmatch(r"\d+(\.\d+)?([bkmg]b?)?", docker.api_memory.lower()):
+        said = f"docker.api_memory must be a size, as 2g or 512m, not {docker.api_memory!r}"
+        raise SetupError(f"{name}: {said}", f"mend it in {name}")
 
 
 def _check_api(api: ApiConfig, name: str) -> None:

@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from plantops import process
+from plantops import process, yamltext
 from plantops.config import CODE, LOCK, PARAMS, PIPELINE
-from plantops.errors import SetupError, StepFailed
+from plantops.errors import MOVED, SetupError, StepFailed
 
+_HASHES_S = 600  # what DVC has not hashed yet it hashes first
 SKIP = {".git", ".dvc", ".plantops", ".venv", "venv", "node_modules", "__pycache__", "mlruns"}
 
 
@@ -34,7 +35,7 @@ def inputs(root: Path) -> dict[str, Any]:
             found[name] = value
     for path in dvc_files(root):
         value = _read(path)
-        if value is not None:
+        if value is not None or path.exists():
             found[path.relative_to(root).as_posix()] = _outs_only(value)
     return found
 
@@ -227,7 +228,7 @@ def repro(
 
 def would_run(root: Path, force: bool) -> list[str]:
     """The stages that :func:`repro` would run now. Raises StepFailed."""
-    answer = process.capture(["dvc", "repro", "--dry", *(["--force"] if force else [])], root)
+    answer = process.capture(["dvc", "repro", "--dry", *(["--force"] if force else [])], root, _HASHES_S)
     if not answer.ok:
         raise StepFailed(f"DVC does not say what it would run: {answer.err.strip()}", "dvc repro --dry")
     return re.findall(r"^Running stage '([^']+)'", answer.out, re.MULTILINE)
@@ -244,9 +245,14 @@ def add(root: Path, paths: Iterable[Path], on_line: Callable[[str], None]) -> No
 
 def covered(path: Path) -> dict[str, Any] | None:
     """The first output of the ``.dvc`` file beside ``path`` (md5, size, nfiles), or None when there is none."""
-    value = _read(pointer(path))
+    return first_out(_read(pointer(path)))
+
+
+def first_out(value: Any) -> dict[str, Any] | None:
+    """The first output of a parsed ``.dvc`` file, or None when there is none."""
     outs = value.get("outs") if isinstance(value, dict) else None
-    return outs[0] if isinstance(outs, list) and outs and isinstance(outs[0], dict) else None
+    first = outs[0] if isinstance(outs, list) and outs else None
+    return first if isinstance(first, dict) and "path" in first else None
 
 
 def pointer(path: Path) -> Path:
@@ -260,6 +266,8 @@ def _explain(stage: str, failed: process.Failed, adding: str = "") -> StepFailed
         return StepFailed(f"another DVC command is working in this project:\n{tail}", "wait for it, then plantops run")
     if any("Unable to read RWLock-file" in line for line in failed.tail):
         return StepFailed(f"DVC cannot read its own locks:\n{tail}", "plantops doctor --fix")
+    if adding and any("No such file or directory" in line for line in failed.tail):  # an upload gave it its own name
+        return StepFailed(f"{MOVED}, by dvc add:\n{tail}", "run again when the copying is done")
     if adding:
         return StepFailed(f"dvc add failed:\n{tail}", adding)
     if stage:
@@ -280,15 +288,13 @@ def _read(path: Path) -> Any:
 
 
 def _parsed(data: bytes, suffix: str = "") -> Any:
-    import yaml
-
     if suffix == ".py":  # parameters, as DVC takes them: known by their bytes alone
         return hashlib.md5(data, usedforsecurity=False).hexdigest()
     try:
         if suffix == ".toml":
             return tomllib.loads(data.decode())
-        return _text_keys(yaml.load(data, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
-    except (yaml.YAMLError, ValueError, RecursionError):
+        return _text_keys(yamltext.read(data))
+    except (ValueError, RecursionError):
         return {"unreadable": hashlib.md5(data, usedforsecurity=False).hexdigest()}
 
 
@@ -300,19 +306,19 @@ def _text_keys(value: Any) -> Any:
 
 
 def _yaml_error(path: Path) -> str:
-    import yaml
-
     try:
-        yaml.safe_load(path.read_bytes())
-    except OSError as error:
-        return str(error)
-    except yaml.YAMLError as error:
+        yamltext.read(path.read_bytes())
+    except (OSError, yamltext.NotYaml) as error:
         return str(error)
     return "it holds no stages"
 
 
 def _outs_only(value: Any) -> Any:
-    """A ``.dvc`` file without what says nothing about the data (``desc``, ``meta``)."""
-    if not isinstance(value, dict) or "unreadable" in value:
+    """A ``.dvc`` file without what says nothing about the data (``desc``, ``meta``); unreadable where DVC takes none
+    such, as an empty one."""
+    outs = value.get("outs", []) if isinstance(value, dict) else None
+    if not isinstance(outs, list) or not all(isinstance(one, dict) and "path" in one for one in outs):
+        return {"unreadable": hashlib.md5(repr(value).encode(), usedforsecurity=False).hexdigest()}
+    if "unreadable" in value:
         return value
     return {key: value[key] for key in ("outs", "deps", "cmd", "frozen", "wdir") if key in value}

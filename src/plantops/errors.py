@@ -15,7 +15,9 @@ _USERINFO = re.compile(r"(?<=://)(?:[^\s/?#]*@|[^\s:/?#@]*:[^\s@]*@)")
 _QUERY = re.compile(r"(?i)(?<=[?&])(\w*(?:password|passwd|pwd|token|secret)|odbc_connect)=[^&\s]*")
 ROOM = "make room; du -sh .dvc/cache models mlruns shows what takes it"
 _NO_ROOM = tuple(f"[Errno {number}]" for number in (errno.ENOSPC, errno.EDQUOT))
-_SQLITE_FULL = 13  # sqlite.org/rescode.html#full
+# sqlite.org/rescode.html: full; and busy, locked, read-only, I/O error, damaged, cannot be opened, no database.
+_SQLITE_FULL = 13
+_SQLITE_REFUSED = {5, 6, 8, 10, 11, 14, 26}
 
 
 def redacted(text: str) -> str:
@@ -67,8 +69,11 @@ def in_words(error: Exception) -> StepFailed | None:
     # By its text: what shutil.copytree raises holds the errors of all files in words alone.
     if isinstance(error, OSError) and any(one in str(error) for one in _NO_ROOM):
         return StepFailed("the disk is full", ROOM)
-    if getattr(error, "sqlite_errorcode", 0) & 0xFF == _SQLITE_FULL:
+    sqlite = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if sqlite == _SQLITE_FULL:
         return StepFailed("the disk is full", ROOM)
+    if sqlite in _SQLITE_REFUSED:
+        return StepFailed(f"a database of this project cannot be used: {error}", "plantops doctor")
     if isinstance(error, PermissionError) and error.filename:
         return StepFailed(
             f"{error.filename} cannot be used: {error.strerror}", f"ls -ld {shlex.quote(str(error.filename))}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,7 +150,9 @@ def _new_sides(patches: str) -> Iterator[str]:
 
 def _diff(root: Path) -> str:
     paths = [".", *(f":(exclude,top){name}" for name in OWN_FILES), *(f":(exclude){name}" for name in OWN_FILES)]
-    changed = _git(root, "diff", "HEAD", "--no-ext-diff", "--", *paths)
+    # A patch that `git apply` takes, whatever settings the user has for reading one.
+    plain = ["--no-ext-diff", "--no-textconv", "--no-color", "--src-prefix=a/", "--dst-prefix=b/"]
+    changed = _git(root, "-c", "diff.relative=false", "diff", "HEAD", *plain, "--", *paths)
     new = _git(root, "ls-files", "--others", "--exclude-standard", "--", *paths)
     if not changed.ok:
         raise SetupError(f"git diff failed: {changed.err.strip()}", "git status")
@@ -166,7 +169,8 @@ def _why_not(root: Path, answer: process.Answer) -> SetupError:
         return SetupError("git is not installed", "apt install git")
     if "dubious ownership" in answer.err:
         return SetupError(
-            f"git refuses {root}: {answer.err.strip()}", f"git config --global --add safe.directory {root}"
+            f"git refuses {root}: {answer.err.strip()}",
+            f"git config --global --add safe.directory {shlex.quote(str(root))}",
         )
     if "not a git repository" in answer.err:
         return SetupError(f"{root} is in no git repository", "git init && git add . && git commit -m 'Start'")

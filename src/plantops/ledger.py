@@ -28,7 +28,11 @@ def history(store: Store, limit: int, going_on: bool) -> list[dict[str, Any]]:
 def run(config: Config, store: Store, found: Run) -> dict[str, Any]:
     """A run with its steps, what had changed since the settled run before it, and the verdict if it was refused."""
     steps = store.steps(found.id)
-    notes = [{"name": one.name, "state": one.state, "seconds": _seconds(one), "note": one.note} for one in steps]
+    notes = [
+        # A step that has no end is as its run is: it may have died in it.
+        {"name": one.name, "state": one.state if one.ended else found.state, "seconds": _seconds(one), "note": one.note}
+        for one in steps
+    ]
     refusal = Shelf(config.models).refusal(found.id)
     return {
         **_brief(found, steps),

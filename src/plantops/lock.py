@@ -18,8 +18,8 @@ from typing import Any, TextIO
 
 from plantops.errors import Busy, SetupError
 
-RUN, SWITCH, VIEWS, BACKUP = "run.lock", "switch.lock", "views.lock", "backup.lock"
-_BUSY = {RUN: "another run is going", BACKUP: "another backup is being made"}
+RUN, SWITCH, VIEWS, BACKUP, WATCH = "run.lock", "switch.lock", "views.lock", "backup.lock", "watch.lock"
+_BUSY = {RUN: "another run is going", BACKUP: "another backup is being made", WATCH: "watch is going here already"}
 
 
 @contextmanager

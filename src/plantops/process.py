@@ -55,13 +55,20 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 def capture(argv: Sequence[str], cwd: Path, timeout: float = 60, env: Mapping[str, str] | None = None) -> Answer:
-    """Run a short command and return what it said, whatever its status. Raises StepFailed after ``timeout`` s."""
+    """Run a short command and return what it said, in English, whatever its status.
+
+    Raises StepFailed after ``timeout`` s, or where ``cwd`` is gone.
+    """
+    english = {"LC_ALL": "C.UTF-8", **(env or {})}  # what it says is looked at, and people are told it in our words
     try:
         done = subprocess.run(
-            argv, cwd=cwd, env=environment(env), capture_output=True, text=True, errors="replace",
+            argv, cwd=cwd, env=environment(english), capture_output=True, text=True, errors="replace",
             stdin=subprocess.DEVNULL, timeout=timeout, check=False,
         )  # fmt: skip
     except FileNotFoundError:
+        if not cwd.is_dir():
+            said = f"{cwd} is gone, and `{shlex.join(argv)}` was to run in it"
+            raise StepFailed(said, "cd into the project") from None
         return Answer(127, "", f"{argv[0]}: command not found")
     except subprocess.TimeoutExpired:
         raise StepFailed(f"`{shlex.join(argv)}` gave no answer within {timeout:.0f} s") from None

@@ -217,9 +217,9 @@ class _Index:
             return ""
 
     def forget_others(self, raw: Path) -> None:
-        """Forget folders that are gone from below ``raw``."""
+        """Forget folders that are gone from ``raw``, and ``raw`` itself where its folders are known one by one."""
         prefix = raw.relative_to(self.root).as_posix() + "/"
-        gone = [name for name in self.known if name.startswith(prefix) and name not in self.seen]
+        gone = [name for name in self.known if f"{name}/".startswith(prefix) and name not in self.seen]
         if gone and self.remember:
             self.store.forget_folders(gone)
 

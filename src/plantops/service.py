@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import sys
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from pathlib import Path
 from plantops import process, whole
 from plantops.config import FILE, Config
 from plantops.errors import SetupError
+from plantops.lock import user
 
 _MARK = "# Written by plantops service install, for "
 _UNIT = """{mark}
@@ -137,7 +137,7 @@ def _systemctl(config: Config, words: list[str]) -> process.Answer:
 
 def _linger(config: Config) -> Iterator[str]:
     """Without it, systemd ends a user's units when the last session ends."""
-    who = getpass.getuser()
+    who = user()
     answer = process.capture(["loginctl", "show-user", who, "--property=Linger", "--value"], config.root)
     if answer.out.strip() != "yes":
         yield "it starts when you log in and ends when you log out; to have it start with the machine and go on:"

@@ -79,16 +79,18 @@ class Shelf:
 
     def refuse(self, run: str, verdict: dict[str, Any], reports: Path) -> Path:
         """Keep a refused candidate with the verdict and reports; only the last five stay."""
+        kept = self.refused / run
 
         def fill(folder: Path) -> None:
             shutil.copytree(self.candidate, folder, dirs_exist_ok=True)
             _write_json(folder / VERDICT_FILE, verdict)
             _copy_reports(reports, folder)
 
-        whole.appear(self.refused / run, fill)
-        for old in sorted(self.refused.iterdir())[:-_KEPT_REFUSED]:
+        whole.appear(kept, fill)
+        others = sorted(one for one in self.refused.glob("[!.]*") if one != kept)  # a clock may have been set back
+        for old in others[: 1 - _KEPT_REFUSED]:
             whole.vanish(old)
-        return self.refused / run
+        return kept
 
     def facts(self, name: str) -> dict[str, Any]:
         """What release.json of a release says; empty where it cannot be read."""

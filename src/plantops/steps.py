@@ -319,7 +319,7 @@ def _open_pages(work: Work) -> None:
     """What stands beside the API: it must not fail a release."""
     try:
         work.backend.open_pages(lambda sentence: work.console.say(f"    {sentence}", "grey"))
-    except StepFailed as error:
+    except PlantopsError as error:
         said = "".join(f"    {line}\n" for line in error.message.splitlines())
         work.console.say(f"{said}      try: {error.hint}", "yellow")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import socket
 import tempfile
 import time
@@ -16,6 +17,7 @@ from plantops.config import Config
 from plantops.deploy import daemon, ports
 from plantops.deploy.compose import engine
 from plantops.errors import SetupError
+from plantops.lock import user
 from plantops.shelf import Shelf
 from plantops.tracking import reach
 
@@ -114,7 +116,7 @@ def owners(config: Config) -> Iterator[Finding]:
         folder = config.root / name
         if folder.is_dir() and not os.access(folder, os.W_OK | os.X_OK):
             said = f"{folder} is of {_owner(folder)} and cannot be written"
-            yield Finding("owner", WRONG, said, f"sudo chown -R $USER '{folder}'")
+            yield Finding("owner", WRONG, said, f"sudo chown -R {user()} {shlex.quote(str(folder))}")
 
 
 def scraped(config: Config) -> Iterator[Finding]:
@@ -134,7 +136,7 @@ def git_lock(config: Config) -> Iterator[Finding]:
     """A lock that a git left which died: every other git waits for it."""
     if left := left_lock(config.root):
         said = f"{left} was left by a git that died: git add and commit refuse to work"
-        yield Finding("git", WRONG, said, f"plantops doctor --fix, or rm '{left}'")
+        yield Finding("git", WRONG, said, f"plantops doctor --fix, or rm {shlex.quote(str(left))}")
 
 
 def left_lock(root: Path) -> Path | None:

@@ -94,8 +94,9 @@ def _releases(config: Config, store: Store, count: int) -> Iterator[Waste]:
 
 
 def _bundles(shelf: Shelf, old: Collection[Release]) -> Iterator[Waste]:
-    for left in sorted(shelf.releases.glob(f".*{whole.GONE}")):
-        yield Waste("bundle", f"{left.name} (left over)", _size(left), partial(shutil.rmtree, left))
+    for left in sorted(one for folder in (shelf.releases, shelf.refused) for one in folder.glob(".*")):
+        if left.name.endswith((whole.NEW, whole.GONE)):
+            yield Waste("bundle", f"{left.name} (left over)", _size(left), partial(shutil.rmtree, left))
     for folder in (shelf.release(one.id) for one in old):
         if folder.is_dir():
             yield Waste("bundle", folder.name, _size(folder), partial(whole.vanish, folder))

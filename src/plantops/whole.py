@@ -15,10 +15,14 @@ def appear(target: Path, fill: Callable[[Path], None]) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     fresh = _aside(target, NEW)
     fresh.mkdir()
-    fill(fresh)
-    for path in fresh.rglob("*"):  # DVC's links from its cache are read-only; this is a copy of its own
-        path.chmod(0o755 if path.is_dir() else 0o644)
-    sync(fresh)
+    try:
+        fill(fresh)
+        for path in fresh.rglob("*"):  # DVC's links from its cache are read-only; this is a copy of its own
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        sync(fresh)
+    except BaseException:  # as of a full disk: what is half made takes the room that is needed
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
     vanish(target)
     fresh.rename(target)
     _sync(target.parent)

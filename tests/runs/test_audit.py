@@ -12,7 +12,8 @@ import pytest
 
 from api_client import until
 from conftest import plantops, sh
-from plantops import steps
+from plantops import lock, steps
+from plantops.store import Store
 from runs.cheap import CLASSES, RAW, aliases, commit, edit, leaves
 
 pytestmark = pytest.mark.ci
@@ -87,6 +88,19 @@ def test_what_is_on_record_and_whether_it_is_so(project: Path) -> None:
     assert plantops("diff", old, "nobody", cwd=project, check=False).returncode == 2
 
     moved_by_hand(project, old, new)
+
+
+def test_a_run_that_was_killed_is_not_going_on(project: Path) -> None:
+    with Store(project / ".plantops") as store:
+        run = store.begin("by hand", {}, "f", {})
+        store.step_begins(run, "reproduce")
+    (listed,) = told(project, "history")
+    shown = told(project, "show", run)
+    assert shown["state"] == listed["state"] == "interrupted"
+    assert [one["state"] for one in shown["steps"]] == ["interrupted"]
+    assert "killed, or power lost" in plantops("show", run, cwd=project).stdout
+    with lock.hold(project / ".plantops"):
+        assert told(project, "show", run)["state"] == "running"
 
 
 def moved_by_hand(project: Path, old: str, new: str) -> None:

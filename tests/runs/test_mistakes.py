@@ -75,6 +75,20 @@ def test_a_rollback_that_nobody_named_says_that_it_goes_to_drawn_leaves(project:
     assert told.splitlines() == ["abc1234-drawn is in service (drawn sample data: it knows nothing about real plants)"]
 
 
+@pytest.mark.ci
+@pytest.mark.parametrize("text", ["", "a word\n", "outs: Potato\n", "outs:\n- md5: 0a\n"], ids=repr)
+def test_a_dvc_file_that_says_nothing(project: Path, text: str) -> None:
+    (file,) = (project / "data/raw/PlantVillage").glob("Potato*.dvc")
+    file.write_text(text)
+    name = file.relative_to(project)
+    assert f"{name}: cannot be read" in plantops("check", cwd=project).stdout
+    error = said(plantops("run", "--skip-deploy", cwd=project, check=False), 2)
+    assert "its .dvc cannot be read: resolve its conflict, or git checkout HEAD -- " in error
+    error = said(plantops("run", "--force", "--skip-dvc", "--skip-deploy", cwd=project, check=False), 2)
+    assert f"{name} cannot be read" in error
+    assert f"try: git checkout {name}, or resolve the conflict" in error
+
+
 # The disk is full
 
 ALONE = ("unshare", "--map-root-user", "--mount")

@@ -168,3 +168,26 @@ def test_watch_releases_what_a_colleague_pushes(team: tuple[Path, Path], tmp_pat
     finally:
         watching.terminate()
         assert watching.wait(timeout=20) == 0
+
+
+def test_a_rule_that_is_pushed_with_photos_judges_them(team: tuple[Path, Path]) -> None:
+    here, other = team
+    sh("git", "pull", "-q", "--rebase", cwd=other)
+    leaves(other / RAW / "Third", PINK, 20)
+    sh("dvc", "add", "--quiet", RAW / "Third", cwd=other)
+    sh("dvc", "push", RAW / "Third.dvc", cwd=other)
+    edit(other / "config.yaml", "max_model_mb: ", "max_model_mb: 0.00001 # was ")
+    sh("git", "add", f"{RAW}/Third.dvc", "config.yaml", cwd=other)
+    sh("git", "commit", "-qm", "Add Third, and a rule", cwd=other)
+    sh("git", "push", "-q", cwd=other)
+    before = answering(here)
+    once = plantops("watch", "--once", cwd=here, check=False)
+    assert "took up 1 commit of origin/main: Add Third, and a rule (Tester)" in once.stdout
+    assert once.returncode == 4, once.stderr
+    assert " MB" in once.stderr
+    with Store(here / ".plantops", readonly=True) as store:
+        last = store.last_run()
+    assert last
+    assert f"{RAW}/Third.dvc" in last.inputs
+    assert last.options["gate"]["max_model_mb"] == 0.00001, "by the rule that came with the photos"
+    assert answering(here) == before

@@ -385,6 +385,21 @@ def test_a_killed_watch_is_found_dead_and_the_next_one_goes_on(quiet: Path) -> N
         until(lambda: states(quiet)[0] == "released", 60, "the run")
 
 
+def test_of_two_that_start_at_the_same_moment_one_goes(quiet: Path) -> None:
+    argv = [sys.executable, "-m", "plantops", "watch", "--interval", "3600"]
+    both = [subprocess.Popen(argv, cwd=quiet, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for _ in range(2)]
+    try:
+        until(lambda: any(one.poll() is not None for one in both), 60, "the end of one")
+        (other,) = [one for one in both if one.poll() is not None]
+        (going,) = [one for one in both if one is not other]
+        assert other.returncode == 5
+        assert f"watch is going here already: pid {going.pid} " in other.communicate()[1].decode()
+    finally:
+        for one in both:
+            one.terminate()
+            one.wait(timeout=20)
+
+
 def test_a_closed_terminal_ends_it(quiet: Path) -> None:
     pid, terminal = pty.fork()
     if pid == 0:
@@ -401,12 +416,17 @@ def test_a_closed_terminal_ends_it(quiet: Path) -> None:
     assert json.loads(beat.read_text())["state"] == "stopped"
 
 
-def test_without_file_events_the_interval_finds_it(quiet: Path) -> None:
-    none_left = ("unshare", "--user", "--map-root-user", "sh", "-c",
-                 'echo 1 > /proc/sys/user/max_inotify_watches && exec "$@"', "sh")  # fmt: skip
-    if not shutil.which("unshare") or sh(*none_left, "true", cwd=quiet, check=False).returncode:
+def no_file_events(folder: Path) -> tuple[str, ...]:
+    """What to begin a command with so that it gets none; skips where that cannot be."""
+    wrap = ("unshare", "--user", "--map-root-user", "sh", "-c",
+            'echo 1 > /proc/sys/user/max_inotify_watches && exec "$@"', "sh")  # fmt: skip
+    if not shutil.which("unshare") or sh(*wrap, "true", cwd=folder, check=False).returncode:
         pytest.skip("no user namespaces here, where the limit of inotify can be lowered")
-    with watching(quiet, "--interval", "0.5", wrap=none_left) as watch:
+    return wrap
+
+
+def test_without_file_events_the_interval_finds_it(quiet: Path) -> None:
+    with watching(quiet, "--interval", "0.5", wrap=no_file_events(quiet)) as watch:
         watch.says("looking by the interval alone")
         watch.says("no changes")
         seed(quiet, 8)

@@ -8,6 +8,7 @@ returns to as it was.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import time
@@ -215,7 +216,16 @@ class Crew:
         if self._role(worker):
             self._say(f"worker {worker.number} ({worker.order.bundle}) ended with status {status}: starting it again")
             await asyncio.sleep(min(pause, _LONGEST_PAUSE_S))
-            await self._revive(worker)
+            await self._bring_back(worker)
+
+    async def _bring_back(self, dead: Worker) -> None:
+        """Start it again, however long the machine has no process or no file left for that."""
+        while self._role(dead) and not self.stopping.is_set():
+            try:
+                await self._revive(dead)
+            except OSError as error:
+                self._say(f"worker {dead.number} cannot be started: {error}")
+                await asyncio.sleep(_LONGEST_PAUSE_S)
 
     async def _revive(self, dead: Worker) -> None:
         async with self._lock:
@@ -275,4 +285,5 @@ class Crew:
         return ""
 
     def _say(self, text: str) -> None:
-        print(time.strftime("%Y-%m-%d %H:%M:%S"), text, flush=True)
+        with contextlib.suppress(OSError):  # a full disk has no room for it; what is said of goes on
+            print(time.strftime("%Y-%m-%d %H:%M:%S"), text, flush=True)

@@ -297,7 +297,7 @@ class Local:
                 line = stream.readline()
         except OSError as error:
             raise StepFailed(f"the supervisor of the API does not answer: {error}", f"see {self._log}") from None
-        answer: dict[str, Any] | None = json.loads(line) if line else None
+        answer: dict[str, Any] | None = json.loads(line) if line.endswith(b"\n") else None  # else it died in the middle
         return answer
 
 

@@ -126,10 +126,18 @@ class Moving:
         return self._old.logs_argv(service, follow)
 
     def _return(self, why: str = "") -> None:
-        """The old backend again. Raises StepFailed when it does not come; ``why`` it was needed is said then, too."""
+        """The old backend again, also where the new one does not let go of all that it has.
+
+        Raises StepFailed when either failed; ``why`` it was needed is said then, too.
+        """
+        left = said = ""
         try:
             self._new.down()
+        except PlantopsError as error:
+            left = f"{self._new.name} could not be stopped: {error.message}"
+        try:
             self._old.up(self._in_service)
         except PlantopsError as error:
             said = f"{self._old.name} did not come back, nothing serves: {error.message}"
-            raise StepFailed(f"{why}\n{said}" if why else said, "plantops up") from None
+        if left or said:
+            raise StepFailed("\n".join(filter(None, (why, left, said))), "plantops up")

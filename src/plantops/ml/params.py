@@ -8,14 +8,11 @@ from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
-import yaml
-
-from plantops import shipped
+from plantops import shipped, yamltext
 from plantops.errors import StepFailed
 from plantops.preprocess import FITS
 
 FILE = Path("params.yaml")
-_NO_POINT = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+")
 PRECISIONS = ("auto", "32", "16-mixed", "bf16-mixed")
 ACCELERATORS = ("auto", "cpu", "gpu")
 CHAMPION = "champion"
@@ -129,10 +126,10 @@ def load(path: Path = FILE) -> Params:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yamltext.read(path.read_bytes())
     except FileNotFoundError:
         raise StepFailed(f"{path} is missing", "run in the project's root; `plantops init` makes a project") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except yamltext.NotYaml as error:
         raise StepFailed(f"{path} cannot be read: {error}") from None
     if not isinstance(values, dict):
         raise StepFailed(f"{path} should hold keys and values")
@@ -177,15 +174,8 @@ def _typed(value: Any, kind: Any, key: str) -> Any:
     }
     expected, fits = words[kind]
     if not fits(value):
-        hint = f"write {_with_a_point(value)}" if kind is float and _NO_POINT.fullmatch(str(value)) else ""
-        raise StepFailed(f"params.yaml: `{key}` should be {expected}, it is {value!r}", hint)
+        raise StepFailed(f"params.yaml: `{key}` should be {expected}, it is {value!r}")
     return float(value) if kind is float else value
-
-
-def _with_a_point(text: str) -> str:
-    """2e-3 as 2.0e-03: without a point and a sign, YAML 1.1 reads text (https://yaml.org/type/float.html)."""
-    number, _, power = f"{float(text):e}".partition("e")
-    return f"{float(number)}e{power}"
 
 
 def _check(params: Params) -> None:

@@ -138,14 +138,8 @@ class Database:
         if self._db.in_transaction:
             yield
             return
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
+        with _transaction(self._db):
             yield
-            self._db.execute("COMMIT")
-        except BaseException:
-            if self._db.in_transaction:  # a full disk has ended it already
-                self._db.execute("ROLLBACK")
-            raise
 
 
 def schema(folder: Path) -> tuple[int, int]:
@@ -184,16 +178,23 @@ def _apply(db: sqlite3.Connection) -> None:
     for number, script in enumerate(MIGRATIONS, 1):
         if _version(db) >= number:
             continue
-        db.execute("BEGIN IMMEDIATE")
-        try:
+        with _transaction(db):
             if _version(db) < number:  # else another process was first
                 for statement in filter(str.strip, script.split(";")):
                     db.execute(statement)
                 db.execute(f"PRAGMA user_version = {number}")
-        except BaseException:
-            db.execute("ROLLBACK")
-            raise
+
+
+@contextmanager
+def _transaction(db: sqlite3.Connection) -> Iterator[None]:
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
         db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:  # a full disk has ended it already
+            db.execute("ROLLBACK")
+        raise
 
 
 def _version(db: sqlite3.Connection) -> int:

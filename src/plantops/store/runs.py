@@ -123,9 +123,10 @@ class Runs(Database):
         where = f"state IN (?, ?, ?) AND rowid > ifnull(({settled}), 0) ORDER BY rowid DESC"
         return self._runs(where, (*OWED, FAILED if going_on else RUNNING, *SETTLED), going_on)
 
-    def run(self, name: str) -> Run | None:
-        """A run by its id, or by an unambiguous beginning of it."""
-        found = self._runs("id = ?", (name,)) or self._runs("substr(id, 1, length(?)) = ? LIMIT 2", (name, name))
+    def run(self, name: str, going_on: bool = True) -> Run | None:
+        """A run by its id, or by an unambiguous beginning of it; unless one is ``going_on``, as :meth:`runs`."""
+        begins = "substr(id, 1, length(?)) = ? LIMIT 2"
+        found = self._runs("id = ?", (name,), going_on) or self._runs(begins, (name, name), going_on)
         return found[0] if name and len(found) == 1 else None
 
     def runs(self, limit: int = 20, going_on: bool = True) -> list[Run]:
@@ -137,6 +138,11 @@ class Runs(Database):
         rows = self._db.execute(
             "SELECT started FROM run WHERE trigger = ? ORDER BY rowid DESC LIMIT ?", (trigger, limit)
         )
+        return [row[0] for row in rows]
+
+    def endings(self, limit: int) -> list[str]:
+        """How the newest ``limit`` runs that ended did, newest first."""
+        rows = self._db.execute("SELECT state FROM run WHERE ended IS NOT NULL ORDER BY rowid DESC LIMIT ?", (limit,))
         return [row[0] for row in rows]
 
     def outcomes(self) -> dict[str, int]:

@@ -78,10 +78,17 @@ class Watch:
         """Seconds between two looks at most."""
         return self.config.watch.interval_s if self._given_s is None else self._given_s
 
+    @property
+    def _adds(self) -> bool:
+        """Whether there are photos that a run would add."""
+        return bool(self._loose) and self.config.data.untracked == "add"
+
     def keep(self, calls: Calls) -> None:
         """Watch until a signal ends it (KeyboardInterrupt). Raises Busy when another watch is going here."""
-        if other := heartbeat.alive(self.config.state):
-            raise Busy(f"watch is going here already: pid {other.pid} since {other.since}", f"kill {other.pid}")
+        with lock.hold(self.config.state, lock.WATCH):
+            self._keep(calls)
+
+    def _keep(self, calls: Calls) -> None:
         events = Events(calls, self._tell)
         self._tell(f"watching {self.config.root} by file events, and every {self.interval_s:g} s")
         if shared := places.shared_disks(self.config):
@@ -132,8 +139,9 @@ class Watch:
         adds = self.config.data.untracked == "add"
         self._closely |= moved.photos or moved.folders or (adds and by_looking)
         try:
+            seen = self._seen, self._loose
             todo = self._look()
-            if not moved and self._seen not in ("", todo.fingerprint):  # found by looking: it may still move
+            if not moved and self._seen and seen != (todo.fingerprint, self._loose):  # by looking: it may still move
                 events.settle(self.config)
                 self._hindrance.look_again()
                 todo = self._look()
@@ -165,9 +173,8 @@ class Watch:
         self._told.pop("look", None)
         if not (holder := lock.holder(self.config.state)):
             self._told.pop("busy", None)
-        adds = bool(self._loose) and self.config.data.untracked == "add"
         drifts = not todo.due and self._guard.retrain(self.config, _given(todo))
-        if not (todo.due or adds or drifts):
+        if not (todo.due or self._adds or drifts):
             self._hindrance = _Hindrance()
             return Turn()
         if holder:
@@ -185,7 +192,8 @@ class Watch:
         rules = Rules(self.interval_s, self.config.watch.max_retries, self.config.watch.max_runs_per_hour)
         with recall.look(self.config) as state:
             begun = [datetime.fromisoformat(one) for one in state.begun(TRIGGER, rules.max_runs_per_hour)]
-        owed = [one for one in todo.tries if one.id not in self._forgiven]
+        # Photos that a run adds are a change like any other.
+        owed = [] if self._adds else [one for one in todo.tries if one.id not in self._forgiven]
         tries = [Try(datetime.fromisoformat(one.ended or one.started), one.state != store.FAILED) for one in owed]
         return decide(tries, begun, rules, datetime.now(UTC))
 
@@ -256,11 +264,10 @@ class Watch:
         self._told["error"] = line
 
     def _tell_due(self, todo: Plan) -> None:
-        adds = bool(self._loose) and self.config.data.untracked == "add"
-        hidden = todo.due or adds  # the run tells of such photos, with what helps
+        hidden = todo.due or self._adds  # the run tells of such photos, with what helps
         ours = any(one.file in OWN_FILES for one in todo.changes)  # not while a run writes them
         key = (todo.fingerprint if ours else _given(todo), todo.due, () if hidden else self._loose)
-        if self._told.get("due") != key and (todo.due or not adds):
+        if self._told.get("due") != key and (todo.due or not self._adds):
             self._tell("; ".join((replace(todo, loose=None) if hidden else todo).sentences()))
             self._told["due"] = key
 

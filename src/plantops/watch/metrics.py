@@ -51,7 +51,7 @@ class Facts:
     def of(cls, store: Store, config: Config) -> Facts:
         """Read them."""
         current, begun, last = store.in_service(), store.begun("watch", 1), store.last_run()
-        ended = [one.state for one in store.runs(_IN_A_ROW) if one.ended]
+        ended = store.endings(_IN_A_ROW)
         return cls(
             last, begun[0] if begun else "", store.outcomes(), current.id if current else "",
             current.created if current else "", store.in_service_since(),

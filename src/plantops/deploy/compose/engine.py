@@ -72,12 +72,14 @@ def check_compose(root: Path) -> None:
 def check(found: DockerClient, root: Path, name: str) -> None:
     """Raise SetupError when Compose is missing, the disk is full, or another project has our name."""
     check_compose(root)
-    place = Path(found.info().get("DockerRootDir", "/var/lib/docker"))
+    with speaking():
+        place = Path(found.info().get("DockerRootDir", "/var/lib/docker"))
+        there = found.containers.list(all=True, filters={"label": f"{_PROJECT}={name}"}, ignore_removed=True)
     if place.is_dir():
         free = shutil.disk_usage(place).free / 1e9
         if free < _MIN_FREE_GB:
             raise SetupError(f"{free:.1f} GB free in {place}, where Docker keeps its images", "docker system df")
-    for one in found.containers.list(all=True, filters={"label": f"{_PROJECT}={name}"}, ignore_removed=True):
+    for one in there:
         if not _ours(one, root):
             raise SetupError(
                 f"a compose project named {name} runs from {one.labels[_PLACE]} already",
@@ -92,7 +94,8 @@ def rootless(info: Mapping[str, Any]) -> bool:
 
 def hint(found: DockerClient, otherwise: str) -> str:
     """What helps when a container did not come up."""
-    return _ROOTLESS if rootless(found.info()) else otherwise
+    with speaking():
+        return _ROOTLESS if rootless(found.info()) else otherwise
 
 
 def containers(found: DockerClient, root: Path, name: str, service: str) -> list[Container]:
