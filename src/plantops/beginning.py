@@ -75,7 +75,7 @@ def _one_of(found: list[existing.Photos], folder: Path) -> NoReturn:
         said = f"{folder} does not hold two folders with photos, one for each class"
         raise SetupError(said, f"ls {shlex.quote(str(folder))}")
     listed = "\n".join(f"    {one.sentence()}" for one in found)
-    said = f"{folder} holds folders of classes, and no classes itself (plantops splits them by itself):\n{listed}"
+    said = f"which of these holds the classes cannot be told (a split is made by plantops itself):\n{listed}"
     raise SetupError(said, f"plantops init --photos {shlex.quote(str(found[0].folder))}")
 
 

@@ -105,11 +105,17 @@ def _fill(source: Path, fresh: Path) -> None:
 
 
 def _search(folder: Path, depth: int) -> Iterator[Photos]:
-    if found := photos(folder):
+    found = photos(folder)
+    # Folders of folders of photos may be classes, or collections: that a person must say.
+    if found and sum(_holds_photos(folder / one) for one in found.classes) >= _ENOUGH:
         yield found
     elif depth:
         for one in _folders(folder):
             yield from _search(one, depth - 1)
+
+
+def _holds_photos(folder: Path) -> bool:
+    return any(one.suffix.lower() in _PHOTOS for one in folder.iterdir())
 
 
 def _folders(folder: Path) -> list[Path]:
