@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -23,6 +24,15 @@ PHOTOS = ROOT.parent / "shared" / "data" / "plantvillage"
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+
+
+_OF_CI = re.compile(r"^pytestmark = \[?pytest\.mark\.ci\b", re.MULTILINE)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """The fast ring does not even import a file that is of the ci ring as a whole."""
+    fast = "not ci" in config.option.markexpr and collection_path.name.startswith("test_")
+    return True if fast and _OF_CI.search(collection_path.read_text()) else None
 
 
 class _ByFile(LoadScopeScheduling):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from conftest import ROOT
 
-README, GUIDE = ROOT / "README.md", ROOT / "docs/fr/guide.md"
+README, GUIDE, OPERATIONS = ROOT / "README.md", ROOT / "docs/fr/guide.md", ROOT / "docs/operations.md"
 PAGES = [README, *sorted(ROOT.glob("docs/**/*.md"))]
 
 

@@ -154,6 +154,11 @@ def test_no_secret_gets_into_it(config: Config) -> None:
     restored(load(root), source, force=True)
     assert SECRET in (root / "config.yaml").read_text()
     assert SECRET in (root / "data/raw/Rust.dvc").read_text()
+    # Another one comes back without it, and that is said.
+    (root / "config.yaml").write_text("deploy: {backend: local}\n")
+    told = restored(load(root), source, force=True)
+    assert "config.yaml is without its passwords" in told
+    assert SECRET not in (root / "config.yaml").read_text()
 
 
 def test_releases_are_overwritten_only_by_force_and_then_set_aside(config: Config) -> None:

@@ -26,6 +26,8 @@ RUN = {
     "plantops report ": "runs/test_pages.py",
     "plantops doctor": "runs/test_pages.py",
     "plantops backup": "runs/test_pages.py",
+    "git commit -am": "runs/test_pages.py",
+    "git clone ADDRESS": "runs/test_pages.py",
     "docker compose": "containers/test_runs.py",
 }
 NOT_RUN = {
@@ -36,8 +38,8 @@ NOT_RUN = {
     "python benchmarks/": "minutes to hours on quiet cores; test_benchmarks.py starts each",
 }
 # Our programs with flags that they read themselves, and those whose verbs are few here.
-VERBS = {"git": {"add", "commit"}, "docker": {"compose", "build"}}
-PLAIN = {"cp", "source"}
+VERBS = {"git": {"add", "commit", "clone", "push"}, "docker": {"compose", "build"}}
+PLAIN = {"cd", "cp", "source"}
 
 
 def commands(text: str) -> list[list[str]]:

@@ -131,3 +131,14 @@ def test_the_guides_scripts_are_doors_of_five_lines(door: str, command: str) -> 
 def test_nothing_names_a_folder_that_only_we_have() -> None:
     for path in [*(ROOT / "src").rglob("*.py"), ROOT / "README.md", *(ROOT / "scripts").iterdir()]:
         assert "../shared" not in path.read_text()
+
+
+def test_every_test_that_a_page_names_exists() -> None:
+    named = [
+        (page, *one) for page in PAGES for one in re.findall(r"`((?:\w+/)?test_\w+\.py)::(\w+)`", page.read_text())
+    ]
+    assert len(named) > 50
+    for page, file, name in named:
+        path = ROOT / "tests" / file
+        assert path.is_file(), f"{page.name}: {file}"
+        assert re.search(rf"^ *def {name}\(", path.read_text(), re.MULTILINE), f"{page.name}: {file}::{name}"

@@ -103,3 +103,9 @@ def test_no_error_holds_a_password(text: str, clean: str) -> None:
     assert redacted(text) == clean
     error = PlantopsError(text, text)
     assert (error.message, error.hint, str(error)) == (clean, clean, clean)
+
+
+def test_an_error_is_text_whatever_a_file_is_called() -> None:
+    """It is printed, stored and sent: a name that is no UTF-8 stops none of that."""
+    error = PlantopsError("caf\udce9.jpg cannot be read", "ls 'caf\udce9.jpg'")
+    assert (error.message, error.hint) == (r"caf\udce9.jpg cannot be read", r"ls 'caf\udce9.jpg'")

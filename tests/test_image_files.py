@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -65,3 +66,8 @@ def test_a_clone_has_the_code_already(tmp_path: Path) -> None:
     (tmp_path / "src/plantops").mkdir(parents=True)
     image.write_code(tmp_path)
     assert not (tmp_path / "docker").exists()
+
+
+def test_the_list_of_what_the_image_holds_is_that_of_its_lock() -> None:
+    listed = json.loads((ROOT / image.LIST).read_text())["components"]
+    assert {(one["name"], one["version"]) for one in listed} == pinned(ROOT / image.PACKAGES)

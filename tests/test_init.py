@@ -115,3 +115,45 @@ def test_a_repository_of_the_guides_kind(tmp_path: Path) -> None:
     assert (project / ".gitignore").read_text().startswith("secrets.txt\n")
     assert dvc.raw_folder(project) == project / "data/raw/Fungi"
     ready(project)
+
+
+def test_the_parts_of_a_split_are_no_classes(tmp_path: Path) -> None:
+    mushrooms(tmp_path / "photos/train")
+    mushrooms(tmp_path / "photos/test")
+    (tmp_path / "other").mkdir()
+    for argv, cwd in ((("init", "--photos", "../photos"), "other"), (("init",), "photos")):
+        refused = plantops(*argv, cwd=tmp_path / cwd, check=False)
+        assert refused.returncode == 2
+        assert f"6 photos of 2 classes in {tmp_path / 'photos/test'}" in refused.stderr
+        assert f"plantops init --photos {tmp_path / 'photos/test'}" in refused.stderr
+    assert not list((tmp_path / "other").iterdir())
+    said = plantops("init", "--photos", "../photos/train", cwd=tmp_path / "other").stdout
+    assert "found 6 photos of 2 classes" in said
+
+
+def test_names_that_shells_and_yaml_read_otherwise(tmp_path: Path) -> None:
+    mushrooms(tmp_path / "My Project/My Photos")
+    (tmp_path / "My Project/My Photos/Boletus edulis/gone.jpg").symlink_to("nowhere")
+    said = plantops("init", "My Project", cwd=tmp_path).stdout
+    add = next(line for line in said.splitlines() if line.startswith("next: ")).removeprefix("next: ")
+    assert add == "cd 'My Project' && dvc add 'My Photos'/*/"
+    mushrooms(tmp_path / "odd/Photos #1")
+    refused = plantops("init", "odd", cwd=tmp_path, check=False)
+    assert (refused.returncode, "'Photos #1' would be read as something else" in refused.stderr) == (2, True)
+    assert [one.name for one in (tmp_path / "odd").iterdir()] == ["Photos #1"]
+    plantops("init", "elsewhere", "--photos", "My Project/My Photos", cwd=tmp_path)  # with a link that leads nowhere
+    assert len(list((tmp_path / "elsewhere").rglob("*.jpg"))) == 6
+
+
+def test_nothing_is_moved_aside_before_it_is_known_which_photos(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        mushrooms(tmp_path / name)
+    (tmp_path / "config.yaml").write_text("mine: 1\n")
+    (tmp_path / "dvc.yaml").write_text("stages:\n  all:\n    cmd: 'true'\n")
+    before = listing(tmp_path)
+    refused = plantops("init", "--yes", cwd=tmp_path, check=False)
+    assert (refused.returncode, listing(tmp_path)) == (2, before)
+    assert f"plantops init --photos {tmp_path / 'one'}" in refused.stderr
+    (tmp_path / "dvc.yaml").write_text("stages:\n  all:\n    cmd: 'true'\n    deps: [two]\n")
+    plantops("init", "--yes", cwd=tmp_path)
+    assert dvc.raw_folder(tmp_path) == tmp_path / "two"

@@ -248,6 +248,33 @@ def test_no_secret_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         configured(tmp_path, notify={"webhooks": ["http://127.0.0.1"], "webhook_secret": "plain"})
 
 
+def test_a_target_without_a_scheme_is_spoken_of_by_its_place(tmp_path: Path) -> None:
+    """Forgotten letters at its front make no secret of it public."""
+    forgotten = "hooks.slack.com/services/T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ"
+    config = configured(tmp_path, notify={"targets": [forgotten, "xoxb-hunter2"]})
+    put(config)
+    shown = "\n".join([*notify.deliver(config, (0.0,)), *notify.listed(config)])
+    assert "notify.targets[1]: no address that apprise knows" in shown
+    kept = "".join(file.read_text() for file in config.state.rglob("*") if file.is_file())
+    for secret in ("TIiajkdnlazkcOXrIdevi7FQ", "hunter2"):
+        assert secret not in shown + kept
+
+
+def test_a_secret_is_scrubbed_as_an_address_has_it_and_as_it_is() -> None:
+    said = secrets.scrubbed("login as me with s3cret/pass word failed", "mailto://me:s3cret%2Fpass%20word@host.example")
+    assert said == "login as me with [redacted] failed"
+
+
+def test_an_address_that_is_none_stops_no_other(tmp_path: Path, receiver: Receiver) -> None:
+    config = configured(
+        tmp_path, notify={**signed(receiver, tmp_path), "webhooks": ["http://[", f"{receiver.url}/hook"]}
+    )
+    put(config)
+    list(notify.deliver(config, (0.0,)))
+    assert sorted(states(config)) == [letter.FAILED, letter.SENT]
+    assert len(receiver.got) == 1
+
+
 def test_the_command_says_what_each_answered(tmp_path: Path, receiver: Receiver) -> None:
     target = receiver.url.replace("http", "json", 1)
     configured(tmp_path, notify={**signed(receiver, tmp_path), "targets": [target]})
@@ -336,3 +363,28 @@ def test_how_a_run_ended_is_told_with_the_comparison(tmp_path: Path) -> None:
     assert "accuracy 0.512 is below 0.70" in said.text
     assert "less .plantops/logs/run.log" in said.text
     assert news.ended(config, "run", store.INTERRUPTED, None, None, "", "") is None
+
+
+def test_of_a_failure_the_last_lines_are_told(tmp_path: Path) -> None:
+    config = configured(tmp_path)
+    error = "\n".join(
+        ["stage train failed; its last lines:", *(f"    line {one}" for one in range(30)), "    no memory"]
+    )
+    told = news.ended(config, "run", store.FAILED, None, None, error, "")
+    assert told
+    assert told.lines == (
+        "stage train failed; its last lines:", "… 28 more lines", "line 28", "line 29", "no memory",
+        "less .plantops/logs/run.log",
+    )  # fmt: skip
+
+
+def test_what_is_no_text_is_told_as_text(tmp_path: Path) -> None:
+    """Names of files in any encoding, and what a program said."""
+    program(tmp_path / "tell.sh", 'echo "$PLANTOPS_TEXT" > told')
+    config = configured(tmp_path, hooks={"failed": "tell.sh"})
+    told = news.ended(config, "run", store.FAILED, None, None, "caf\udce9.jpg: \0no photo\x1b[0m", "")
+    assert told
+    put(config, told)
+    list(notify.deliver(config, FAST))
+    assert states(config) == [letter.SENT]
+    assert (tmp_path / "told").read_text().startswith("caf?.jpg: no photo[0m\n")

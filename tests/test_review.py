@@ -98,3 +98,13 @@ def test_a_project_without_a_run_says_so(project: Path) -> None:
     sh("git", "commit", "-q", "--allow-empty", "-m", "Nothing", cwd=project)
     same = plantops("report", "--against", "HEAD~1", cwd=project).stdout
     assert "The same photos as before." in same
+
+
+def test_a_comment_has_room_for_many_classes_and_the_page_has_all() -> None:
+    """GitHub takes 65,536 characters."""
+    members = {str(number): f"class {number:04} with a name of some length" for number in range(1000)}
+    report = Report("trees", state("after", 0.8, 0.9, members), state("before", 0.8, 0.9, {}), ())
+    text = report.markdown()
+    assert len(text) < 65_536
+    assert text.count("… and 900 more rows") == 2
+    assert "class 0999" in report.html()

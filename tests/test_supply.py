@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT, sh
+from plantops.deploy import image
 
 AUDIT = runpy.run_path(str(ROOT / "scripts/audit"))
 
@@ -45,12 +46,14 @@ def test_the_licences_of_all_that_is_installed_are_allowed() -> None:
 @pytest.mark.ci
 @pytest.mark.skipif(not (ROOT / ".venv/bin/uv").exists(), reason="no uv in .venv: scripts/setup")
 def test_the_lists_name_what_is_locked() -> None:
+    before = (ROOT / image.LIST).read_text()
     sh("scripts/sbom", cwd=ROOT)
-    for name, wanted, unwanted in (
-        ("plantops", {"torch", "mlflow", "fastapi", "dvc"}, {"pytest", "ruff"}),
-        ("image", {"fastapi", "onnxruntime"}, {"torch", "mlflow", "dvc"}),
+    assert (ROOT / image.LIST).read_text() == before
+    for file, wanted, unwanted in (
+        ("dist/plantops.cdx.json", {"torch", "mlflow", "fastapi", "dvc"}, {"pytest", "ruff"}),
+        (image.LIST, {"fastapi", "onnxruntime"}, {"torch", "mlflow", "dvc"}),
     ):
-        listed = json.loads((ROOT / f"dist/{name}.cdx.json").read_text())
+        listed = json.loads((ROOT / file).read_text())
         assert (listed["bomFormat"], listed["metadata"]["component"]["name"]) == ("CycloneDX", "plantops")
         packages = {one["name"] for one in listed["components"]}
         assert wanted <= packages

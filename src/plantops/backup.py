@@ -20,7 +20,7 @@ from plantops import __version__, archive, deploy, dvc, lock, recall, recover, s
 from plantops.config import CODE, LOCK, PIPELINE, Config
 from plantops.console import Console
 from plantops.deploy import daemon
-from plantops.errors import PlantopsError, SetupError, StepFailed, redacted
+from plantops.errors import HIDDEN, PlantopsError, SetupError, StepFailed, redacted
 from plantops.shelf import Shelf
 from plantops.store import Store
 from plantops.tracking import Tracker, rehome
@@ -79,6 +79,8 @@ def restore(config: Config, console: Console, source: Path, force: bool) -> list
     said = [f"restored {source} of {about['created']}"]
     if aside.exists():
         said.append(f"what was here before is in {aside.relative_to(config.root)}")
+    blank = [one for one in texts if HIDDEN in (config.root / one).read_text(encoding="utf-8", errors="replace")]
+    said += [f"{one} is without its passwords, which no backup has: put them in again" for one in blank]
     return [*said, "next: dvc checkout (or dvc pull) for the photos, plantops status, plantops up"]
 
 

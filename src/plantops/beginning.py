@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
-from plantops import existing, project
+from plantops import dvc, existing, project
 from plantops.config import FILE, PIPELINE
 from plantops.console import Console
 from plantops.errors import SetupError
 from plantops.project import Naming
 
 Ask = Callable[[str], bool]
+_SIGNS = re.compile(r"[][*?!#$\\]")  # which .gitignore and DVC read as something else
 
 
 def begin(folder: Path, photos: Path | None, name: str | None, console: Console, ask: Ask) -> None:
@@ -25,16 +29,16 @@ def begin(folder: Path, photos: Path | None, name: str | None, console: Console,
     if name is not None and name != project.named(Path(name)):
         raise SetupError(f"{name!r} cannot be the name of a project", f"--name {project.named(Path(name))}")
     other = existing.foreign(root) if root.is_dir() else None
-    if other:
-        _replace(root, other, console, ask)
-    elif (root / PIPELINE).is_file() and (root / FILE).is_file():
+    if not other and (root / PIPELINE).is_file() and (root / FILE).is_file():
         if photos or name:
             raise SetupError(f"{root} is a plantops project already", f"cp -r the photos; the names are in {FILE}")
         called = project.naming(root)
         _say(console, project.make(root, called), folder, called.raw)
         return
-    found = _photos(root, photos)
+    found = _photos(root, photos, other.raw if other else "")
     naming = _naming(root, found, name, other.raw if other else "")
+    if other:
+        _replace(root, other, console, ask)
     if found:
         console.say(f"found {found.sentence()}")
         _place(root, found, root / naming.raw, console, ask)
@@ -55,19 +59,24 @@ def _replace(root: Path, other: existing.Foreign, console: Console, ask: Ask) ->
     console.say(f"moved aside: {moved.relative_to(root)}; settings of yours are carried over by hand")
 
 
-def _photos(root: Path, photos: Path | None) -> existing.Photos | None:
-    """The folder of classes named, or the one that lies in the project."""
+def _photos(root: Path, photos: Path | None, raw: str) -> existing.Photos | None:
+    """The folder of classes named, the one that a pipeline there reads (``raw``), or the one that lies in it."""
     if photos is not None:
-        found = existing.photos(photos.resolve())
-        if found is None:
-            said = f"{photos} does not hold two folders with photos, one for each class"
-            raise SetupError(said, f"ls {photos}")
-        return found
+        return existing.photos(photos.resolve()) or _one_of(existing.search(photos.resolve()), photos)
+    if raw and (read := existing.photos(root / raw)):
+        return read
     inside = existing.search(root)
-    if len(inside) > 1:
-        listed = "\n".join(f"    {one.sentence()}" for one in inside)
-        raise SetupError(f"there are several folders of classes here:\n{listed}", "plantops init --photos FOLDER")
-    return inside[0] if inside else None
+    return _one_of(inside, root) if len(inside) > 1 else next(iter(inside), None)
+
+
+def _one_of(found: list[existing.Photos], folder: Path) -> NoReturn:
+    """Raise SetupError: a person must say which."""
+    if not found:
+        said = f"{folder} does not hold two folders with photos, one for each class"
+        raise SetupError(said, f"ls {shlex.quote(str(folder))}")
+    listed = "\n".join(f"    {one.sentence()}" for one in found)
+    said = f"which of these holds the classes cannot be told (a split is made by plantops itself):\n{listed}"
+    raise SetupError(said, f"plantops init --photos {shlex.quote(str(found[0].folder))}")
 
 
 def _naming(root: Path, found: existing.Photos | None, name: str | None, raw: str) -> Naming:
@@ -75,10 +84,19 @@ def _naming(root: Path, found: existing.Photos | None, name: str | None, raw: st
     usual = Naming()
     called = name or (project.named(root) if found and not raw else usual.name)
     if found and found.folder != root and found.folder.is_relative_to(root):
-        return Naming(called, found.folder.relative_to(root).as_posix())
+        return Naming(called, _plain(found.folder.relative_to(root).as_posix()))
     if raw:
         return Naming(called, raw)
     return Naming(called, usual.raw if called == usual.name else f"data/raw/{called}")
+
+
+def _plain(folder: str) -> str:
+    """A folder's name that can stand in YAML, .gitignore and .dvcignore as it is. Raises SetupError."""
+    if _SIGNS.search(folder) or dvc.parsed(f"raw: {folder}") != {"raw": folder}:
+        raise SetupError(
+            f"the name {folder!r} would be read as something else in YAML or .gitignore", "another name, as photos"
+        )
+    return folder
 
 
 def _place(root: Path, found: existing.Photos, target: Path, console: Console, ask: Ask) -> None:
@@ -101,10 +119,10 @@ def _say(console: Console, done: list[str], folder: Path, raw: str) -> None:
     for line in done or ["a plantops project already: nothing to do"]:
         console.say(line)
     root, there = folder.resolve(), existing.photos(folder.resolve() / raw)
-    into = "" if root == Path.cwd() else f"cd {folder} && "
+    into = "" if root == Path.cwd() else f"cd {shlex.quote(str(folder))} && "
     if there is None:
         console.say(f"next: put photos into {folder / raw}/<Class>/ and dvc add each class,")
         console.say("      or plantops sample for drawn leaves; then plantops run")
     else:
-        console.say(f"next: {into}dvc add {raw}/*/")
+        console.say(f"next: {into}dvc add {shlex.quote(raw)}/*/")
         console.say("      git add . && git commit -m 'Add photos'; then plantops run")

@@ -79,6 +79,9 @@ def _left(kind: Kind, runner: str, stored: remote.Remote | None, clone: bool) ->
         yield f"  set the variable PLANTOPS to 'plantops[train] @ ADDRESS': where pip finds the wheel ({where})"
     if runner == OWN:
         yield f"  set the variable PLANTOPS_HOME to the folder of the project that serves ({where})"
+    if runner == OWN and kind == "github":
+        yield "  in a public repository a stranger's pull request may bring a pipeline of its own, and run it there:"
+        yield "  Settings > Actions > General: require approval for all external contributors (or keep it private)"
     if kind == "gitlab":
         yield f"  set PLANTOPS_GITLAB_TOKEN, masked: a project access token with scope api ({where})"
     if runner == HOSTED and secrets:

@@ -318,7 +318,7 @@ def predict(
     as_json: Json = False,
     config: ConfigFile = None,
 ) -> None:
-    """Say which disease leaves have. Photos that cannot be used are listed, and the exit code is 1 then."""
+    """Say which class photos show. Photos that cannot be used are listed, and the exit code is 1 then."""
     from plantops import predicting
 
     if (url and bundle) or (as_csv and as_json):

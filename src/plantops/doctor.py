@@ -183,4 +183,5 @@ _LOOKS: dict[str, Callable[[Config], Iterator[Finding]]] = {
     "bind": symptoms.reached,
     "clock": symptoms.clock,
     "owner": symptoms.owners,
+    "notify": symptoms.told,
 }

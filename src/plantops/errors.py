@@ -10,6 +10,7 @@ OK = 0
 CHANGES_WAITING = 6
 INTERRUPTED = 130
 MOVED = "photos moved while they were read"  # how prepare_data's message begins then, and how it is known by
+HIDDEN = "[redacted]"
 # In a URI: user:password@ (a password for a database may hold a slash), and what drivers take as ?password=.
 _USERINFO = re.compile(r"(?<=://)(?:[^\s/?#]*@|[^\s:/?#@]*:[^\s@]*@)")
 _QUERY = re.compile(r"(?i)(?<=[?&])(\w*(?:password|passwd|pwd|token|secret)|odbc_connect)=[^&\s]*")
@@ -22,21 +23,26 @@ _SQLITE_REFUSED = {5, 6, 8, 10, 11, 14, 26}
 
 def redacted(text: str) -> str:
     """``text`` without the users, passwords and tokens of the URIs in it."""
-    return _QUERY.sub(r"\1=[redacted]", _USERINFO.sub("[redacted]@", text))
+    return _QUERY.sub(rf"\1={HIDDEN}", _USERINFO.sub(f"{HIDDEN}@", text))
+
+
+def _text(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 class PlantopsError(Exception):
     """A failure that the user can understand: what happened, where, and the command that helps.
 
     ``message`` says what happened and where; ``hint`` is the next command or action, or empty. They are
-    printed, logged and stored, so neither holds a password, also where other programs' words are quoted.
+    printed, logged, stored and sent, so neither holds a password, also where other programs' words are quoted, nor what
+    is no text, as names of files may be: those bytes are written as ``\\udce9``.
     """
 
     code = 1
 
     def __init__(self, message: str, hint: str = "") -> None:
-        self.message = redacted(message)
-        self.hint = redacted(hint)
+        self.message = _text(redacted(message))
+        self.hint = _text(redacted(hint))
         super().__init__(self.message)
 
 

@@ -15,6 +15,7 @@ from plantops.errors import PlantopsError, SetupError
 ASIDE = ".before-plantops"
 _PHOTOS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 _OURS = {"docker", "models", "mlruns", "metrics", "plots", "reports", "demo", "scripts", "src", "tests"}
+_SPLITS = {"train", "training", "val", "valid", "validation", "dev", "test", "testing"}  # hold classes, and are none
 _DEPTH = 4  # folders below the one given in which classes are looked for
 _ENOUGH = 2  # classes: with one there is nothing to tell apart
 _TIMES_ON_DISK = 2  # the photos, and DVC's cache
@@ -42,9 +43,12 @@ class Foreign:
 
 
 def photos(folder: Path) -> Photos | None:
-    """The classes in ``folder`` itself: two folders or more that hold photos. None where there are none such."""
+    """The classes in ``folder`` itself: two folders or more that hold photos. None where there are none, also where
+    they are the parts of a split.
+    """
     found = {one.name: count for one in _folders(folder) if (count := _count(one))}
-    return Photos(folder, dict(sorted(found.items()))) if len(found) >= _ENOUGH else None
+    parts = {one.lower() for one in found} <= _SPLITS
+    return None if parts or len(found) < _ENOUGH else Photos(folder, dict(sorted(found.items())))
 
 
 def search(folder: Path) -> list[Photos]:
@@ -77,7 +81,8 @@ def set_aside(folder: Path, found: Foreign) -> Path:
 
 def copy(found: Photos, target: Path) -> None:
     """Copy the classes to ``target``, each whole or not at all. Raises SetupError where there is no room."""
-    wanted = sum(one.stat().st_size for name in found.classes for one in (found.folder / name).rglob("*"))
+    files = (one for name in found.classes for one in (found.folder / name).rglob("*"))
+    wanted = sum(one.stat().st_size for one in files if one.is_file())  # a link that leads nowhere is none
     target.mkdir(parents=True, exist_ok=True)
     if shutil.disk_usage(target).free < _TIMES_ON_DISK * wanted:
         said = f"{wanted / 1e9:.1f} GB of photos, once here and once in DVC's cache, do not fit on the disk of {target}"
@@ -96,15 +101,21 @@ def move(found: Photos, target: Path) -> None:
 
 
 def _fill(source: Path, fresh: Path) -> None:
-    shutil.copytree(source, fresh, dirs_exist_ok=True)
+    shutil.copytree(source, fresh, dirs_exist_ok=True, ignore_dangling_symlinks=True)
 
 
 def _search(folder: Path, depth: int) -> Iterator[Photos]:
-    if found := photos(folder):
+    found = photos(folder)
+    # Folders of folders of photos may be classes, or collections: that a person must say.
+    if found and sum(_holds_photos(folder / one) for one in found.classes) >= _ENOUGH:
         yield found
     elif depth:
         for one in _folders(folder):
             yield from _search(one, depth - 1)
+
+
+def _holds_photos(folder: Path) -> bool:
+    return any(one.suffix.lower() in _PHOTOS for one in folder.iterdir())
 
 
 def _folders(folder: Path) -> list[Path]:

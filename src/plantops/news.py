@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +19,8 @@ _EVENTS = {
     store.FAILED: "failed",
 }  # fmt: skip
 _LINES, _WIDTH = 6, 300
+_LAST = 3  # lines of a failure, besides its first: what a program says last is mostly why it ended
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")  # neither the environment of a hook nor every receiver takes these
 
 
 def started(config: Config, run: str, why: list[str]) -> News:
@@ -40,13 +43,14 @@ def ended(
         store.REFUSED: "the gate did not accept the model",
         store.FAILED: f"run {run} failed",
     }[state]
-    lines = [*_judged(verdict, state), *_drawn(release), *error.splitlines()[: 0 if state == store.REFUSED else None]]
+    failed = _ends(error)
+    lines = [*_judged(verdict, state), *_drawn(release), *([] if state == store.REFUSED else failed)]
     more = [] if state in (store.RELEASED, store.ACCEPTED, store.UNCHANGED) else [f"less {_log(config, run)}"]
     links = {"api": f"{api}/docs"} if state == store.RELEASED else {}
     if reach.is_server(config.mlflow.tracking_uri):
         links["mlflow"] = redacted(config.mlflow.tracking_uri)
     return News(
-        event, run, config.project, f"{config.project}: {title}", (*_short(lines or error.splitlines()), *more), run,
+        event, run, config.project, f"{config.project}: {title}", (*_short(lines or failed), *more), run,
         name, _numbers(verdict), links,
     )  # fmt: skip
 
@@ -114,11 +118,23 @@ def _drawn(release: Release | None) -> list[str]:
     return ["drawn sample data: it knows nothing about real plants"] if release and release.sample_data else []
 
 
+def _ends(error: str) -> list[str]:
+    """The first line of a failure, and the last ones."""
+    lines = [one for one in error.splitlines() if one.strip()]
+    left = len(lines) - 1 - _LAST
+    return [lines[0], f"… {left} more lines", *lines[-_LAST:]] if left > 1 else lines
+
+
 def _short(lines: list[str]) -> tuple[str, ...]:
-    stripped = [one.strip() for one in lines if one.strip()]
+    stripped = [text for one in lines if (text := _plain(one))]
     shown = [one if len(one) <= _WIDTH else f"{one[: _WIDTH - 1]}…" for one in stripped[:_LINES]]
     left = len(stripped) - len(shown)
     return (*shown, *([f"… and {left} more"] if left else []))
+
+
+def _plain(line: str) -> str:
+    """What any receiver takes: names of files may be in any encoding, and programs say any byte."""
+    return _CONTROL.sub("", line.encode("utf-8", "replace").decode()).strip()
 
 
 def _log(config: Config, run: str) -> Path:

@@ -23,11 +23,14 @@ def notify(
 
 
 def deliver(config: ConfigFile = None) -> None:
-    """Deliver the letters that wait, within a bounded time."""
+    """Deliver the letters that wait. It ends by itself where nothing moves any more."""
     import signal
 
     from plantops import notify as telling
 
-    signal.alarm(telling.LIMIT_S)
-    for line in telling.deliver(settings(config)):
-        Console().say(line)
+    found, console = settings(config), Console()
+    patience = 2 * telling.limit_s(found)
+    signal.alarm(patience)
+    for line in telling.deliver(found):
+        signal.alarm(patience)
+        console.say(line)

@@ -219,14 +219,15 @@ def alive(pid: int) -> bool:
 
 
 def working_in(folder: Path, word: str) -> list[int]:
-    """Processes other than this whose folder is ``folder`` or below, and whose command holds ``word``. Linux only."""
+    """Processes other than this of a program called ``word`` whose folder is ``folder`` or below. Linux only."""
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
         try:
             here = (entry / "cwd").resolve().is_relative_to(folder.resolve())
-            if here and word.encode() in (entry / "cmdline").read_bytes():
+            begins = (entry / "cmdline").read_bytes().split(b"\0")[:3]  # git; python /bin/dvc; python -m dvc
+            if here and any(os.path.basename(one) == word.encode() for one in begins):
                 found.append(int(entry.name))
         except OSError:
             continue

@@ -11,7 +11,7 @@ from plantops.config import CODE, FILE, LOCK, PARAMS, PIPELINE, load
 from plantops.errors import SetupError
 
 _TEMPLATES = (FILE, PARAMS, PIPELINE, ".gitignore", ".dvcignore", ".dockerignore")
-_IGNORING = (".gitignore", ".dvcignore")
+IGNORING = (".gitignore", ".dvcignore")
 _DOCKER = "docker"
 # Made on the spot, beside the templates.
 _OWN = (".env", ".env.new", "app")
@@ -62,7 +62,7 @@ def make(folder: Path, called: Naming | None = None) -> list[str]:
     """
     called = called or Naming()
     folder.mkdir(parents=True, exist_ok=True)
-    done = [f"added to {name}: {', '.join(more)}" for name in _IGNORING if (more := _add_lines(name, folder, called))]
+    done = [f"added to {name}: {', '.join(more)}" for name in IGNORING if (more := _add_lines(name, folder, called))]
     done += [f"wrote {name}" for name in files() if _write(name, folder, called)]
     if not (folder / CODE).exists():
         code.write(folder, dvc.pipeline(folder))
@@ -82,17 +82,25 @@ def make(folder: Path, called: Naming | None = None) -> list[str]:
     return done
 
 
+def ignoring(name: str, old: bytes, called: Naming) -> tuple[bytes, list[str]]:
+    """An ignore file with the lines that it lacks at its end, and those lines.
+
+    Without them git and DVC would take what we make for data.
+    """
+    there = old.decode(errors="surrogateescape").splitlines()
+    wanted = [one for one in template(name, called).decode().splitlines() if one and not one.startswith("#")]
+    more = [one for one in wanted if one not in there]
+    begin = "" if old.endswith(b"\n") or not old else "\n"
+    return (old + "\n".join([begin, "# plantops", *more, ""]).encode() if more else old), more
+
+
 def _add_lines(name: str, folder: Path, called: Naming) -> list[str]:
-    """What an ignore file that is there lacks, at its end: without it git and DVC would take what we make for data."""
     target = folder / name
     if not target.is_file():
         return []
-    text = target.read_text(encoding="utf-8", errors="surrogateescape")
-    wanted = [one for one in template(name, called).decode().splitlines() if one and not one.startswith("#")]
-    more = [one for one in wanted if one not in text.splitlines()]
+    text, more = ignoring(name, target.read_bytes(), called)
     if more:
-        with target.open("a", encoding="utf-8") as file:
-            file.write("\n".join(["" if text.endswith("\n") or not text else "\n", "# plantops", *more]) + "\n")
+        target.write_bytes(text)
     return more
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from plantops import deploy, process, prometheus
+from plantops import deploy, notify, process, prometheus
 from plantops.config import Config
 from plantops.deploy import daemon, ports
 from plantops.deploy.compose import engine
@@ -125,6 +125,12 @@ def scraped(config: Config) -> Iterator[Finding]:
         yield Finding("prometheus", OK, prometheus.page(config) or prometheus.program() or prometheus.ABSENT)
 
 
+def told(config: Config) -> Iterator[Finding]:
+    """Whether whoever is to be told of things can be: secrets that are there, hooks that may be run."""
+    for label, error in notify.hindered(config):
+        yield Finding("notify", NOTE, f"{label}: {error.message}", error.hint)
+
+
 def _owner(folder: Path) -> str:
     try:
         return folder.owner()
@@ -141,12 +147,17 @@ def git_lock(config: Config) -> Iterator[Finding]:
 
 def left_lock(root: Path) -> Path | None:
     """git's lock of the index, where no git works here and it is no new one."""
-    found = root / ".git/index.lock"
+    # Not always in ROOT/.git: the project may be a worktree, or a folder of a repository.
+    asked = process.capture(["git", "rev-parse", "--show-toplevel", "--git-path", "index.lock"], root)
+    if not asked.ok:
+        return None
+    top, named = asked.out.splitlines()
+    found = root / named
     try:
         age = time.time() - found.stat().st_mtime
     except OSError:
         return None
-    return found if age > _OLD_S and not process.working_in(root, "git") else None
+    return found if age > _OLD_S and not process.working_in(Path(top), "git") else None
 
 
 def _pages(config: Config, backend: str) -> dict[str, tuple[str, int]]:

@@ -68,10 +68,12 @@ def _offered(root: Path, one: Newer, aside: Path, console: Console, ask: Callabl
 
 
 def _files(root: Path, called: Naming) -> Iterator[Newer]:
-    """Stages, the Docker stack and what git and DVC ignore; not the settings."""
+    """Stages, the Docker stack and what git and DVC ignore, where lines of a person's stay; not the settings."""
     for name in project.files():
-        path, new = root / name, project.template(name, called)
+        path = root / name
         old = path.read_bytes() if path.is_file() else b""
+        added = old and name in project.IGNORING
+        new = project.ignoring(name, old, called)[0] if added else project.template(name, called)
         if name not in _SETTINGS and old != new:
             ours, theirs = (one.decode(errors="replace").splitlines() for one in (old, new))
             yield Newer(name, list(difflib.unified_diff(ours, theirs, lineterm="", n=1))[2:], new)

@@ -106,7 +106,7 @@ def test_labels_say_where_it_comes_from(workshop: Workshop, tmp_path: Path) -> N
     (folder / RELEASE_FILE).write_text(json.dumps({**facts, "fingerprint": 'f"1" $HOME \\n'}))
     labels = workshop.engine.images.get(workshop.build(folder)).labels
     assert labels == {
-        "org.opencontainers.image.title": "plant disease API",
+        "org.opencontainers.image.title": "plantops API",
         "org.opencontainers.image.version": "labelled",
         "org.opencontainers.image.revision": facts["commit"],
         "org.opencontainers.image.created": facts["created"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from conftest import plantops, sh
-from pages import GUIDE, README, block
+from pages import GUIDE, OPERATIONS, README, block
 from runs import cheap
 from runs.cheap import RAW, answering, state, url
 
@@ -32,14 +33,15 @@ def place(tmp_path_factory: pytest.TempPathFactory, _own_home: None) -> Iterator
     plantops("down", cwd=folder / "project", check=False)
 
 
-def typed(place: Path, text: str) -> str:
+def typed(place: Path, text: str, cwd: str = "project", **env: str) -> str:
     """What a shell says that is given the block as it stands; only paths, port and waiting are of this place."""
-    project = place / "project"
     text = text.replace("/my/photos/NewClass", f"{place}/new/NewClass").replace("/my/photos", f"{place}/photos")
-    text = text.replace("/other/disk", str(place)).replace("http://127.0.0.1:8000", url(project))
+    text = text.replace("/other/disk", str(place)).replace("http://127.0.0.1:8000", url(place / "project"))
     text = re.sub(r"\bcurl ", "curl -sS --fail-with-body ", text)
     script = ["bash", "-e", "-o", "pipefail", "-c", text]
-    done = subprocess.run(script, cwd=project, capture_output=True, text=True, timeout=250, check=False)
+    done = subprocess.run(
+        script, cwd=place / cwd, env={**os.environ, **env}, capture_output=True, text=True, timeout=250, check=False
+    )
     assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
@@ -86,3 +88,26 @@ def test_what_the_french_guide_types_about_predictions_reports_and_problems(plac
     typed(place, block(GUIDE, "plantops report "))
     assert "<html" in (project / "report.html").read_text()
     typed(place, block(GUIDE, "plantops doctor").replace("plantops logs", "timeout 5 plantops logs"))
+
+
+def test_moving_to_another_machine_as_the_page_types_it(place: Path) -> None:
+    """To another folder, with another home; on the project as the tests before left it."""
+    project, there = place / "project", place / "there/plants"
+    if not answering(project):
+        pytest.skip("the first test did not get that far")
+    sh("git", "init", "-q", "--bare", place / "origin.git", cwd=place)
+    sh("git", "remote", "add", "origin", place / "origin.git", cwd=project)
+    sh("git", "push", "-q", "-u", "origin", "HEAD", cwd=project)
+    release = answering(project)
+    typed(place, block(OPERATIONS, "git commit -am"))
+    assert not answering(project)
+    for folder in ("there", "home"):
+        (place / folder).mkdir()
+    text = block(OPERATIONS, "git clone").replace("ADDRESS", str(place / "origin.git"))
+    try:
+        typed(place, text, "there", HOME=str(place / "home"), XDG_CONFIG_HOME="", XDG_CACHE_HOME="")
+        assert answering(there) == release
+        assert "no changes" in plantops("check", "--deep", cwd=there).stdout
+        plantops("verify", cwd=there)
+    finally:
+        plantops("down", cwd=there, check=False)

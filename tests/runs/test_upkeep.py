@@ -37,7 +37,7 @@ def test_an_older_project_is_brought_up_to_date_and_keeps_its_settings(tmp_path:
     assert listing(project) == before
     assert "+evaluate.target_accuracy: 0.98" in shown
     assert "config.yaml: disk.min_free_gb is not named, and is 1.0 by default" in shown
-    assert "-mine" in shown
+    assert "-mine" not in shown
     assert "training code: train changed" in shown
     assert "nothing was changed; plantops upgrade --yes" in shown
 
@@ -45,10 +45,25 @@ def test_an_older_project_is_brought_up_to_date_and_keeps_its_settings(tmp_path:
     assert "changed: .dvcignore, docker/haproxy/haproxy.cfg, params.yaml" in done
     (aside,) = (project / ".before-plantops").iterdir()
     assert (aside / ".dvcignore").read_text() == "mine\n"
+    assert dvcignore.read_text().startswith("mine\n\n# plantops\n")
     values = yaml.safe_load(params.read_text())
     assert (values["train"]["epochs"], values["evaluate"]["target_accuracy"]) == (7, 0.98)
     assert "# epochs in which only the head learns" in params.read_text()
     assert "Change" not in plantops("upgrade", cwd=project).stdout
+
+
+def test_lines_of_a_persons_own_stay_in_ignore_files(tmp_path: Path) -> None:
+    """In a project that was made around them, and in one that needs more of them now."""
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / ".gitignore").write_text("secrets.txt")
+    plantops("init", cwd=project)
+    assert "as the installed version would make it" in plantops("upgrade", cwd=project).stdout
+    edit(project / ".gitignore", "/mlruns/\n", "")
+    assert "+/mlruns/" in plantops("upgrade", cwd=project).stdout
+    plantops("upgrade", "--yes", cwd=project)
+    lines = (project / ".gitignore").read_text().splitlines()
+    assert (lines[0], lines[-1]) == ("secrets.txt", "/mlruns/")
 
 
 def test_an_older_memory_is_told(project: Path) -> None:

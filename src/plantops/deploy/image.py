@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from docker import DockerClient
 
 DOCKERFILE, PACKAGES = "docker/Dockerfile.inference", "docker/requirements.lock"
+LIST = "docker/image.cdx.json"  # of the packages, as CycloneDX; a project of an older plantops has none
 CODE, BUNDLE = "docker/app/plantops", "models/production"
 _SERVED = (MODEL, MANIFEST, REFERENCE, GOLDEN, RELEASE_FILE)
 _LATEST = "latest"
@@ -208,7 +209,9 @@ def _files(root: Path, bundle: Bundle) -> Iterator[tuple[str, bytes]]:
             raise SetupError(f"{root / name} is missing", "plantops init (it writes what is missing)")
     # One line for all labels: handed to the builder one by one, each would cost it a container.
     yield DOCKERFILE, (root / DOCKERFILE).read_bytes() + f"\nLABEL {_labels(bundle)}\n".encode()
-    yield PACKAGES, (root / PACKAGES).read_bytes()
+    for name in (PACKAGES, LIST):
+        if (root / name).is_file():
+            yield name, (root / name).read_bytes()
     for path in code.serving_files():
         yield f"{CODE}/{path}", (code.PACKAGE / path).read_bytes()
     served = [path for name in _SERVED if (path := bundle.path / name).exists()]

@@ -6,6 +6,6 @@ What happened is a letter, a file in ``.plantops/letters/``; a process of its ow
 from __future__ import annotations
 
 from plantops.notify.letter import News
-from plantops.notify.post import LIMIT_S, deliver, listed, post, remind, test
+from plantops.notify.post import deliver, hindered, limit_s, listed, post, remind, test
 
-__all__ = ["LIMIT_S", "News", "deliver", "listed", "post", "remind", "test"]
+__all__ = ["News", "deliver", "hindered", "limit_s", "listed", "post", "remind", "test"]

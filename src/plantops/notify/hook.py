@@ -12,7 +12,7 @@ from plantops.notify.letter import News
 
 
 def check(program: Path) -> None:
-    """Raise SetupError unless it is a program that only its owner (we, or root) and nobody else may change."""
+    """Raise SetupError unless it is a program of ours or of root's that not everybody may change or replace."""
     try:
         real = program.resolve(strict=True)
         found, above = real.stat(), real.parent.stat()

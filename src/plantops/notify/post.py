@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -11,13 +12,13 @@ from plantops import lock, process
 from plantops.config import Config
 from plantops.console import Console
 from plantops.errors import Busy, PlantopsError
-from plantops.notify import hook, letter, receivers
+from plantops.notify import letter, receivers
 from plantops.notify.letter import ENDED, FAILED, SENDING, SENT, WAITING, Delivery, Letter, News
 from plantops.notify.receivers import Answer, Receiver
 
 LOCK = "letters.lock"
 PAUSES_S = (0.0, 2.0, 10.0)  # before each round over what is owed
-LIMIT_S = 300  # for a delivery process as a whole
+_TRY_S = 120  # one try at one receiver, at most; a hook has its own limit on top
 
 
 def post(config: Config, console: Console, news: News) -> None:
@@ -49,9 +50,14 @@ def remind(config: Config, console: Console) -> None:
             console.say(f"  letters wait: {error}", "yellow")
 
 
+def limit_s(config: Config) -> int:
+    """Seconds that one try may take; a delivery in which nothing moves for twice that has died."""
+    return _TRY_S + math.ceil(config.hooks.limit_s)
+
+
 def deliver(config: Config, pauses: Sequence[float] = PAUSES_S) -> Iterator[str]:
     """Deliver what is owed, in a few rounds with pauses between; yields what became of each try."""
-    with lock.hold(config.state, LOCK, patience=LIMIT_S / 2):
+    with lock.hold(config.state, LOCK, patience=limit_s(config)):
         for one in letter.letters(config.state):
             _cut_off(config, one)
         for pause in pauses:
@@ -70,10 +76,20 @@ def test(config: Config, news: News) -> Iterator[tuple[str, Answer]]:
         yield one.label, _answer(one, news)
     for called in receivers.hooks(config).values():
         try:
-            hook.check(called.program)
+            called.ready()
             yield called.label, Answer(True, "may be run (a test does not run it)")
         except PlantopsError as error:
             yield called.label, Answer(False, f"{error.message}: {error.hint}")
+
+
+def hindered(config: Config) -> Iterator[tuple[str, PlantopsError]]:
+    """Who cannot be told as things are (label), and why. Sends nothing."""
+    everybody: list[Receiver] = [*receivers.messages(config), *receivers.hooks(config).values()]
+    for one in everybody:
+        try:
+            one.ready()
+        except PlantopsError as error:
+            yield one.label, error
 
 
 def listed(config: Config) -> list[str]:

@@ -37,6 +37,9 @@ class Receiver(Protocol):
     def label(self) -> str:
         """How it is spoken of."""
 
+    def ready(self) -> None:
+        """Raise PlantopsError where it cannot even be tried to tell them, as a secret is missing."""
+
     def send(self, news: News) -> Answer:
         """Tell. Raises PlantopsError where it cannot even be tried."""
 
@@ -56,9 +59,13 @@ class Messenger:
 
     @property
     def label(self) -> str:
-        """Where it stands in config.yaml, and its kind."""
-        kind = self.target.partition("://")[0]
-        return self.place if "{" in kind else f"{kind} ({self.place})"
+        """Where it stands in config.yaml, and its kind; what has no kind may be a secret from its first letter."""
+        kind, sign, _ = self.target.partition("://")
+        return f"{kind} ({self.place})" if sign and kind.isalnum() else self.place
+
+    def ready(self) -> None:
+        """Its secrets are there."""
+        revealed(self.target, self.root)
 
     def send(self, news: News) -> Answer:
         """Send a message; what apprise's log says of it is the answer."""
@@ -96,6 +103,11 @@ class Webhook:
         """Where it stands in config.yaml."""
         return f"webhook ({self.place})"
 
+    def ready(self) -> None:
+        """Its secrets are there."""
+        revealed(self.target, self.root)
+        revealed(self.secret, self.root)
+
     def send(self, news: News) -> Answer:
         """Send the news once; any 2xx is well."""
         url, secret = revealed(self.target, self.root), revealed(self.secret, self.root)
@@ -122,6 +134,10 @@ class Hook:
     def label(self) -> str:
         """Where it stands in config.yaml."""
         return f"{self.program.name} ({self.place})"
+
+    def ready(self) -> None:
+        """It may be run."""
+        hook.check(self.program)
 
     def send(self, news: News) -> Answer:
         """Run it, once: what it did before it failed is not known."""

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
-from plantops.errors import SetupError, redacted
+from plantops.errors import HIDDEN, SetupError, redacted
 
 _PLACE = re.compile(r"\$\{(file:)?([^}]+)\}")
-_HIDDEN = "[redacted]"
 _SHORTEST = 5  # shorter pieces of an address are words such as `json`, and no secrets
 
 
@@ -28,9 +27,10 @@ def revealed(text: str, root: Path) -> str:
 def scrubbed(text: str, *secrets: str) -> str:
     """``text``, another program's words, without ``secrets``: none of them, nor a piece of an address, is left."""
     pieces = {piece for secret in secrets for piece in (secret, *re.split(r"[/?&=:@]+", secret))}
+    pieces |= {unquote(piece) for piece in pieces}  # whoever takes an address apart speaks of its parts as they are
     for piece in sorted(pieces, key=len, reverse=True):
         if len(piece) >= _SHORTEST:
-            text = text.replace(piece, _HIDDEN)
+            text = text.replace(piece, HIDDEN)
     return redacted(text)
 
 

@@ -41,7 +41,10 @@ def headers(news: News, content: bytes, secret: str, at: int) -> dict[str, str]:
 
 def send(url: str, secret: str, news: News, timeout_s: float) -> tuple[bool, str]:
     """POST it once, following no redirect; whether the answer was 2xx, and what it was. Raises SetupError."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # as of http://[
+        parts = urlsplit("")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise SetupError("notify.webhooks: an address begins with http:// or https://", "mend it in config.yaml")
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection

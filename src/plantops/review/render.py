@@ -13,6 +13,7 @@ from plantops.review.chapters import BAD, GOOD, PLAIN, WARN, Block, Cell, Headin
 
 _SIGNS = {GOOD: "✅ ", BAD: "❌ ", WARN: "⚠️ ", PLAIN: ""}
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#@~])")
+_ROWS = 100  # of a table in Markdown: a comment on GitHub holds 65,536 characters, and is refused above
 _STYLE = """
 :root { color-scheme: light dark; --ink:#1d2521; --soft:#5d6a63; --paper:#fbfcfa; --card:#fff; --line:#dde3de;
   --good:#2f7d4f; --bad:#b3261e; --warn:#a15c00; }
@@ -75,9 +76,11 @@ def _(block: Line) -> str:
 @_markdown.register
 def _(block: Table) -> str:
     rule = ["---" if place < block.words else "---:" for place in range(len(block.head))]
-    rows = [[_SIGNS[cell.mark] + _plain(cell.text) for cell in row] for row in block.rows]
+    rows = [[_SIGNS[cell.mark] + _plain(cell.text) for cell in row] for row in block.rows[:_ROWS]]
     lines = [f"| {' | '.join(row)} |" for row in ([*map(_plain, block.head)], rule, *rows)]
     table = "\n".join(lines)
+    if (left := len(block.rows) - _ROWS) > 0:
+        table += f"\n\n… and {left:,} more rows, which the report in HTML has."
     if not block.folded:
         return table
     return f"<details><summary>{escape(block.folded)}</summary>\n\n{table}\n\n</details>"
