@@ -25,6 +25,7 @@ FOLDER = ROOT / "benchmarks"
         "image",
         "nochange",
         "overhead",
+        "scale",
         "serving",
         "sides",
         "split",
