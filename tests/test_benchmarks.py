@@ -26,6 +26,7 @@ FOLDER = ROOT / "benchmarks"
         "nochange",
         "overhead",
         "recipe",
+        "scale",
         "serving",
         "sides",
         "split",

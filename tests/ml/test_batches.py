@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from plantops.ml.batches import Light, Photos, loader, model_input, moved, softened, varied
+from plantops.errors import StepFailed
+from plantops.ml.batches import Light, Photos, Share, Shares, loader, model_input, moved, softened, varied
 from plantops.ml.frameworks import torch
 from plantops.photo import normalise, table
 from plantops.preprocess import Preprocessing
@@ -105,3 +106,35 @@ def test_validation_batches_are_all_photos_in_order() -> None:
     assert torch.cat([numbers for _, numbers, _ in given]).tolist() == [0, 1, 2, 3, 4, 5]
     assert np.array_equal(torch.cat([pixels for pixels, _, _ in given]).numpy(), IMAGES[ROWS])
     assert torch.cat([rows for _, _, rows in given]).tolist() == ROWS.tolist()
+
+
+@pytest.mark.parametrize(("count", "used"), [(30, 24), (24, 24), (9, 8), (4, 4)])
+def test_the_batches_are_the_same_however_many_processes_share_them(count: int, used: int) -> None:
+    def epoch(of: int, number: int) -> list[set[int]]:
+        shares = [Shares(count, 8, 5, Share(rank, of)) for rank in range(of)]
+        for one in shares:
+            one.set_epoch(number)
+        each = [np.reshape(list(one), (-1, one.each)) for one in shares]
+        assert all(len(list(one)) == len(one) for one in shares)
+        return [set(batch.tolist()) for batch in np.concatenate(each, axis=1)]
+
+    assert epoch(2, 3) == epoch(1, 3)
+    assert sum(len(batch) for batch in epoch(2, 3)) == used
+    assert len(set().union(*epoch(2, 3))) == used
+    assert epoch(2, 3) != epoch(2, 4) or count <= 8
+    with pytest.raises(StepFailed, match=f"{count} photos to learn from are too few for 16 processes"):
+        Shares(count, 8, 5, Share(0, 16))
+
+
+def test_the_loader_of_a_share_gives_that_share() -> None:
+    photos = Photos(IMAGES, np.arange(30), np.arange(30), np.random.default_rng(1))
+    given = [rows.tolist() for *_, rows in loader(photos, 8, 5, Share(1, 2))]
+    assert [len(batch) for batch in given] == [4, 4, 4]
+    assert [row for batch in given for row in batch] == list(Shares(30, 8, 5, Share(1, 2)))
+
+
+def test_each_photo_is_judged_by_one_process() -> None:
+    photos = Photos(IMAGES, np.arange(7), np.arange(7))
+    parts = [photos.part(Share(rank, 3)) for rank in range(3)]
+    assert sorted(row for part in parts for row in part.rows) == list(range(7))
+    assert all((part.rows == part.labels).all() for part in parts)

@@ -213,3 +213,44 @@ def test_a_photo_that_comes_while_others_are_read_fails_the_stage(tmp_path: Path
     assert stage.returncode == 1
     assert "photos moved while they were read: NewClass/0000___K1 000.jpg came" in said
     assert not (folder / "metrics/data.json").exists()
+
+
+def test_the_digest_is_that_of_the_list_as_json(trained: Path) -> None:
+    kept = Prepared.load(trained / "data/prepared")
+    listed = sorted((photo.path, photo.md5, photo.split) for photo in kept.photos)
+    assert kept.meta.digest == hashlib.sha256(json.dumps(listed).encode()).hexdigest()
+
+
+def peak(folder: Path) -> int:
+    """Bytes that prepare_data holds in memory at most."""
+    code = "from plantops.ml import data; data.main(); print(open('/proc/self/status').read())"
+    said = sh(sys.executable, "-c", code, cwd=folder).stdout
+    return next(int(line.split()[1]) * 1024 for line in said.splitlines() if line.startswith("VmHWM:"))
+
+
+@pytest.mark.ci
+def test_a_film_among_the_photos_is_set_aside_without_being_held_in_memory(tmp_path: Path) -> None:
+    folder = photos.project(tmp_path / "p", 8)
+    film = folder / "raw" / photos.CLASSES[0] / "film.jpg"
+    film.touch()
+    os.truncate(film, (1 << 30) + 1)  # a sparse file: no disk
+    assert peak(folder) < 1 << 29
+    aside = json.loads((folder / "metrics/data.json").read_text())["set_aside"]
+    assert aside == [{"path": f"{photos.CLASSES[0]}/film.jpg", "reason": "1.1 GB, too large for a photo"}]
+
+
+@pytest.mark.ci
+def test_memory_grows_by_the_list_of_photos_and_not_by_their_pixels(tmp_path: Path) -> None:
+    peaks = []
+    for count in (1_000, 9_000):
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        photos.params(folder, model={"size": 64}, split={"group_by": None})
+        random = np.random.default_rng(1)
+        for number in range(count):
+            path = folder / f"raw/Class {number % 4}/{number}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            coarse = Image.fromarray(random.integers(0, 256, (4, 4, 3), dtype=np.uint8))
+            path.write_bytes(photos.jpeg(coarse.resize((32, 32))))
+        peaks.append(peak(folder))
+    assert (peaks[1] - peaks[0]) / 8_000 < 4_000  # pixels of one photo: 12,288 bytes

@@ -37,6 +37,12 @@ def test_the_file_that_ships_is_read() -> None:
         ("model.fit", "stretch", "`model.fit` should be one of crop, squash"),
         ("split.val", 0.9, "`split.val + split.test` should be less than 1"),
         ("split.group_by", "___(.+", "`split.group_by` is no regular expression"),
+        ("seed", -1, "`seed` should be 0 or more"),
+        ("train.devices", 0, "`train.devices` should be 1 or more"),
+        ("train.nodes", "two", "`train.nodes` should be a whole number"),
+        ("train.strategy", "fsdp", "`train.strategy` should be one of auto, ddp"),
+        ("train.devices", 3, "`train.batch_size` should be a multiple of train.devices x train.nodes"),
+        ("train.nodes", 32, "`train.batch_size` should be 64 or more"),
         ("train.precision", "64", "`train.precision` should be one of auto"),
         ("export.quantize", True, "`export.quantize` should be text"),
         ("export.quantize", "int8", "`export.quantize` should be one of off, auto"),
@@ -93,3 +99,11 @@ def test_a_number_is_one_as_dvc_reads_it(tmp_path: Path, text: str) -> None:
     file = tmp_path / "params.yaml"
     file.write_text((ROOT / "params.yaml").read_text().replace("  lr: 0.002", f"  lr: {text}"))
     assert load(file).train.lr == YAML().load(file)["train"]["lr"] == float(text)
+
+
+def test_what_says_nothing_of_processes_means_one(tmp_path: Path) -> None:
+    train = load(ROOT / "params.yaml").train
+    assert (train.devices, train.nodes, train.strategy, train.processes) == (1, 1, "auto", 1)
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump({**GIVEN, "train": {**GIVEN["train"], "devices": 2, "nodes": 4}}))
+    assert load(path).train.processes == 8

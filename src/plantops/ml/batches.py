@@ -1,16 +1,18 @@
-"""Whole batches from the prepared pixels, varied as they are read. No photo is handled one by one."""
+"""Whole batches from the prepared pixels, varied as they are read, and shared out where several processes learn."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from plantops.errors import StepFailed
 
 SHIFT = 0.1  # of the side
 COMPRESSED, QUALITY = 0.3, (25, 95)  # share of the photos that are JPEG once more, and how badly
@@ -18,6 +20,17 @@ SOFT = 0.5  # share of the photos that are blurred, each as much as chance says
 _BINOMIAL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)  # a blur by one pixel (standard deviation)
 
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # pixels, class numbers, rows
+
+
+@dataclass(frozen=True)
+class Share:
+    """One of ``of`` processes that learn together."""
+
+    rank: int
+    of: int
+
+
+ALONE = Share(0, 1)
 
 
 @dataclass(frozen=True)
@@ -38,9 +51,48 @@ class Photos(Dataset[Batch]):  # type: ignore[misc]
         pixels = self.images[rows] if self.vary is None else varied(self.images, rows, self.vary)
         return torch.from_numpy(pixels), torch.from_numpy(self.labels[chosen]), torch.from_numpy(rows)
 
+    def part(self, share: Share) -> Photos:
+        """Every n-th photo: together the processes see each once."""
+        return replace(self, rows=self.rows[share.rank :: share.of], labels=self.labels[share.rank :: share.of])
 
-def loader(photos: Photos, batch_size: int, seed: int | None = None) -> DataLoader[Batch]:
-    """Batches of ``photos``: shuffled by ``seed`` when there is one, else all of them in order."""
+
+class Shares(Sampler[int]):  # type: ignore[misc]
+    """One process's photos of every batch. The batches of an epoch are the same however many processes share them.
+
+    Raises StepFailed where there are fewer than two photos for each process.
+    """
+
+    def __init__(self, count: int, batch_size: int, seed: int, share: Share) -> None:
+        self.count, self.seed, self.share = count, seed, share
+        self.each = min(batch_size, count) // share.of  # photos in a process's part of a batch
+        if self.each < 2:
+            raise StepFailed(
+                f"{count} photos to learn from are too few for {share.of} processes", "fewer train.devices"
+            )
+        self.batches = count // (self.each * share.of)
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Shuffle anew; Lightning calls it as each epoch begins."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.batches * self.each
+
+    def __iter__(self) -> Iterator[int]:
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.count)
+        whole = order[: len(self) * self.share.of].reshape(self.batches, self.share.of, self.each)
+        yield from whole[:, self.share.rank].ravel().tolist()
+
+
+def loader(photos: Photos, batch_size: int, seed: int | None = None, share: Share = ALONE) -> DataLoader[Batch]:
+    """Batches of ``photos``: shuffled by ``seed`` when there is one, else all of them in order.
+
+    ``share``: of shuffled batches, the part that this process learns from.
+    """
+    if seed is not None and share.of > 1:
+        mine = Shares(len(photos), batch_size, seed, share)
+        return DataLoader(photos, batch_size=mine.each, sampler=mine, collate_fn=_as_is)
     shuffled = seed is not None
     return DataLoader(
         photos,

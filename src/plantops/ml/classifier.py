@@ -28,6 +28,13 @@ class Tally:
         answers = logits.argmax(1).cpu().numpy()
         self.matrix += confusion(labels.cpu().numpy(), answers, len(self.matrix))
 
+    def gather(self) -> None:
+        """Add what the other processes counted; all of them call this at once."""
+        sums = torch.tensor([self.loss, self.photos], dtype=torch.float64)
+        for counted in (torch.from_numpy(self.matrix), sums):
+            torch.distributed.all_reduce(counted)
+        self.loss, self.photos = float(sums[0]), int(sums[1])
+
     def results(self, prefix: str) -> dict[str, float]:
         """Mean loss, accuracy and macro-F1, named after the split."""
         if not self.photos:
@@ -83,13 +90,10 @@ class Classifier(lightning.LightningModule):  # type: ignore[misc]
         self.tallies = {"train": Tally(self.classes), "val": Tally(self.classes)}
         self._hold(self.current_epoch < self.params.model.freeze_epochs)
 
-    def on_validation_epoch_end(self) -> None:
-        """Hand the scores to the callbacks that stop and keep."""
-        self.log_dict(self.tallies["val"].results("val"))
-
     def on_train_epoch_end(self) -> None:
-        """The same for the training loss, where there is no validation."""
-        self.log_dict(self.tallies["train"].results("train"))
+        """Hand the scores to the callbacks that stop and keep."""
+        for split, tally in self.tallies.items():
+            self.log_dict(tally.results(split))
 
     def configure_optimizers(self) -> Any:
         """AdamW under one cycle of the learning rate over all steps."""

@@ -23,19 +23,26 @@ class Course:
     """Sums up answers: ``count`` rows of the prepared photos, ``classes``."""
 
     def __init__(self, count: int, classes: int) -> None:
-        self._sums = torch.zeros(count, classes)
-        self._times = torch.zeros(count, dtype=torch.int64)
+        self.sums = (torch.zeros(count, classes), torch.zeros(count, dtype=torch.int64))  # of answers, and how many
 
     def add(self, rows: torch.Tensor, logits: torch.Tensor) -> None:
         """A batch's answers before it is learned from: rows (n,), no row twice; logits (n, classes)."""
-        rows = rows.cpu()
-        self._sums[rows] += torch.log_softmax(logits.float(), 1).cpu()
-        self._times[rows] += 1
+        rows, (answers, times) = rows.cpu(), self.sums
+        answers[rows] += torch.log_softmax(logits.float(), 1).cpu()
+        times[rows] += 1
+
+    def gather(self) -> None:
+        """Have the first of several processes hold what all were told, and the others begin anew."""
+        for mine in self.sums:
+            torch.distributed.reduce(mine, 0)
+            if torch.distributed.get_rank():
+                mine.zero_()
 
     def shares(self, rows: Sequence[int]) -> NDArray[np.float32]:
         """The geometric mean of the probabilities over the epochs, scaled to a sum of 1: (n, classes)."""
         chosen = torch.tensor(rows, dtype=torch.int64)
-        means = self._sums[chosen] / self._times[chosen].clamp(min=1)[:, None]
+        answers, times = (values[chosen] for values in self.sums)
+        means = answers / times.clamp(min=1)[:, None]
         shares: NDArray[np.float32] = torch.softmax(means, 1).numpy()
         return shares
 

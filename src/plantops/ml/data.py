@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import os
+import heapq
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -22,7 +23,7 @@ from plantops.ml import split, stage
 from plantops.ml.files import DATA_METRICS, PREPARED, READ, fresh_folder, open_csv, write_json
 from plantops.ml.params import Params, load
 from plantops.ml.prepared import GOLDEN, GREY, IMAGES, INDEX, META, SPLITS, Meta, Photo, digest, write_index
-from plantops.ml.stage import plain
+from plantops.ml.stage import cores, plain
 from plantops.ml.survey import Survey, check_unmoved, is_photo, recorded_as_read, survey
 from plantops.photo import NotAPhoto, is_drawn, open_photo, pixels
 from plantops.preprocess import Preprocessing
@@ -30,6 +31,7 @@ from plantops.preprocess import Preprocessing
 FILTER, TURN = "bilinear", True
 GOLDEN_PHOTOS = 12
 _SHOWN = 5
+_MOST_BYTES = 1 << 30  # more than a picture of photo.MAX_PIXELS takes: a film, an archive
 _LINK = "a link to a folder, which DVC does not follow"
 _HINT = "`plantops sample` draws leaves to try with; or copy a folder of photos per class there and `dvc add` it"
 
@@ -118,13 +120,15 @@ def _pack(target: Path, raw: Path, found: Survey, spec: Preprocessing, params: P
 
 def _read_all(raw: Path, found: Survey, spec: Preprocessing, params: Params) -> Iterator[Read]:
     """Read and decode on all cores (Pillow lets go of the GIL), in order, a few files ahead."""
-    workers = os.cpu_count() or 1
+    workers = cores()
     waiting: deque[Future[list[Read]]] = deque()
     paths = iter(console.track(found.files, "photos", len(found.files)))
     with ThreadPoolExecutor(workers) as pool:
         try:
             while chunk := list(islice(paths, 16)):
-                waiting.append(pool.submit(_read_some, raw, chunk, spec, params))
+                waiting.append(
+                    pool.submit(_read_some, raw, [(one, found.files[one].size) for one in chunk], spec, params)
+                )
                 if len(waiting) > 2 * workers:
                     yield from waiting.popleft().result()
             while waiting:
@@ -133,19 +137,21 @@ def _read_all(raw: Path, found: Survey, spec: Preprocessing, params: Params) -> 
             pool.shutdown(cancel_futures=True)
 
 
-def _read_some(raw: Path, paths: list[str], spec: Preprocessing, params: Params) -> list[Read]:
-    return [_read_one(raw, path, spec, params) for path in paths]
+def _read_some(raw: Path, files: list[tuple[str, int]], spec: Preprocessing, params: Params) -> list[Read]:
+    return [_read_one(raw, path, size, spec, params) for path, size in files]
 
 
-def _read_one(raw: Path, path: str, spec: Preprocessing, params: Params) -> Read:
+def _read_one(raw: Path, path: str, size: int, spec: Preprocessing, params: Params) -> Read:
     if recorded_as_read() and not (raw / path).exists():
         return Read(path, "", gone=True)  # never seen, never recorded: as if it had not been there
+    if not is_photo(path) or path == params.split.group_by:
+        return Read(path, _md5(raw, path))
+    if "/" not in path:
+        return Read(path, _md5(raw, path), reason="not in the folder of a class")
+    if size > _MOST_BYTES:
+        return Read(path, _md5(raw, path), reason=f"{size / 1e9:.1f} GB, too large for a photo")
     data = _bytes(raw, path)
     md5 = hashlib.md5(data, usedforsecurity=False).hexdigest()
-    if not is_photo(path) or path == params.split.group_by:
-        return Read(path, md5)
-    if "/" not in path:
-        return Read(path, md5, reason="not in the folder of a class")
     try:
         image = open_photo(data)
         if min(image.size) < params.prepare.min_side:
@@ -159,8 +165,20 @@ def _read_one(raw: Path, path: str, spec: Preprocessing, params: Params) -> Read
 
 
 def _bytes(raw: Path, path: str) -> bytes:
-    try:
+    with _readable(raw, path):
         return (raw / path).read_bytes()
+
+
+def _md5(raw: Path, path: str) -> str:
+    """Of a file of any size."""
+    with _readable(raw, path), (raw / path).open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+@contextmanager
+def _readable(raw: Path, path: str) -> Iterator[None]:
+    try:
+        yield
     except FileNotFoundError:
         raise StepFailed(f"{MOVED}: {plain(path)} went", "run again") from None
     except OSError as error:
@@ -210,7 +228,7 @@ def _enough(photos: list[Photo], params: Params) -> None:
 def _keep_golden(folder: Path, raw: Path, photos: list[Photo]) -> None:
     """Copy a few photos as they are, from as many classes as possible, preferably unseen in training."""
     fresh_folder(folder)
-    for number, photo in enumerate(_spread(photos)[:GOLDEN_PHOTOS]):
+    for number, photo in enumerate(_spread(photos, GOLDEN_PHOTOS)):
         data = _bytes(raw, photo.path)
         if hashlib.md5(data, usedforsecurity=False).hexdigest() != photo.md5:
             raise StepFailed(f"{MOVED}: {plain(photo.path)} changed", "run again")
@@ -218,14 +236,15 @@ def _keep_golden(folder: Path, raw: Path, photos: list[Photo]) -> None:
         (folder / f"{number:02d}.{(image.format or 'jpg').lower()}").write_bytes(data)
 
 
-def _spread(photos: list[Photo]) -> list[Photo]:
+def _spread(photos: list[Photo], count: int) -> list[Photo]:
     """The first of each class, then the second of each, and so on; test before val before train."""
     seen: Counter[tuple[str, str]] = Counter()
-    ranked = []
-    for photo in photos:
+
+    def rank(photo: Photo) -> tuple[int, int, int]:
         seen[photo.label, photo.split] += 1
-        ranked.append((-SPLITS.index(photo.split), seen[photo.label, photo.split], photo.row, photo))
-    return [photo for *_, photo in sorted(ranked)]
+        return -SPLITS.index(photo.split), seen[photo.label, photo.split], photo.row
+
+    return heapq.nsmallest(count, photos, key=rank)
 
 
 def _metrics(meta: Meta, photos: list[Photo], kept: Kept, loose: int) -> dict[str, Any]:

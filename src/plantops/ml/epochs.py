@@ -19,22 +19,39 @@ COLUMNS = (
 
 
 class EpochLog(lightning.Callback):  # type: ignore[misc]
-    """Writes ``path`` row by row, and reports progress within the epoch, after ``title``. Open it with ``with``."""
+    """Writes ``path`` row by row, and reports progress within the epoch, after ``title``. Open it with ``with``.
 
-    def __init__(self, path: Path, epochs: int, title: str = "") -> None:
+    Without a ``path`` it only keeps the rows: of several processes, the first writes. ``before`` of them are those of a
+    training that goes on.
+    """
+
+    def __init__(self, path: Path | None, epochs: int, title: str = "") -> None:
         self.path, self.epochs, self.title = path, epochs, title
         self.rows: list[dict[str, Any]] = []
+        self.before = 0
         self._file: TextIO | None = None
         self._last = 0.0
 
     def __enter__(self) -> EpochLog:
-        self._file = open_csv(self.path, "w")
-        self._write(dict(zip(COLUMNS, COLUMNS, strict=True)))
+        if self.path:
+            self._file = open_csv(self.path, "w")
+            self._write(dict(zip(COLUMNS, COLUMNS, strict=True)))
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._file:
             self._file.close()
+
+    def state_dict(self) -> dict[str, Any]:
+        """For a checkpoint from which the training may go on."""
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up after these rows."""
+        self.rows = list(state_dict["rows"])
+        self.before = len(self.rows)
+        for row in self.rows:
+            self._write(row)
 
     def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
         """Report five times a second at most."""
@@ -56,9 +73,9 @@ class EpochLog(lightning.Callback):  # type: ignore[misc]
         console.report(self._name(trainer), trainer.num_training_batches, trainer.num_training_batches, self._note())
 
     def _write(self, row: dict[str, Any]) -> None:
-        assert self._file is not None
-        csv.DictWriter(self._file, COLUMNS).writerow(row)
-        self._file.flush()
+        if self._file:
+            csv.DictWriter(self._file, COLUMNS).writerow(row)
+            self._file.flush()
 
     def _name(self, trainer: Any) -> str:
         return f"{self.title}epoch {trainer.current_epoch + 1}/{self.epochs}"

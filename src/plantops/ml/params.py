@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
@@ -15,6 +15,8 @@ from plantops.preprocess import FITS
 FILE = Path("params.yaml")
 PRECISIONS = ("auto", "32", "16-mixed", "bf16-mixed")
 ACCELERATORS = ("auto", "cpu", "gpu")
+_UNUSED = "ddp_find_unused_parameters_true"
+STRATEGIES = ("auto", "ddp", _UNUSED)
 CHAMPION = "champion"
 QUANTIZE = ("off", "auto")
 Section = TypeVar("Section")
@@ -56,6 +58,8 @@ class Train:
     """How the network learns. ``patience`` counts epochs without a better validation macro-F1.
 
     ``finetune_from``: ``champion`` or None; ``finetune_epochs`` in place of ``epochs`` where that is followed.
+    ``devices`` (processes on a machine) times ``nodes`` (machines) share each batch of ``batch_size`` photos, by the
+    ``strategy`` of Lightning; where params.yaml has none of the three, one process trains, without torchrun.
     """
 
     epochs: int
@@ -69,6 +73,14 @@ class Train:
     accelerator: str
     finetune_from: str | None
     finetune_epochs: int
+    devices: int = 1
+    nodes: int = 1
+    strategy: str = "auto"
+
+    @property
+    def processes(self) -> int:
+        """How many learn together, each on its part of a batch."""
+        return self.devices * self.nodes
 
 
 @dataclass(frozen=True)
@@ -144,17 +156,17 @@ def _section(kind: type[Section], values: Any, name: str) -> Section:
     if name == "export" and values.get("quantize") is False:
         values = {**values, "quantize": "off"}  # and this one as no
     hints = get_type_hints(kind)
-    assert all(one.default is MISSING for one in fields(kind))  # type: ignore[arg-type]
-    _known(values, set(hints), f"{name}.")
-    return kind(**{key: _typed(values[key], hint, f"{name}.{key}") for key, hint in hints.items()})
+    optional = {one.name for one in fields(kind) if one.default is not MISSING}  # type: ignore[arg-type]
+    _known(values, set(hints), f"{name}.", optional)
+    return kind(**{key: _typed(values[key], hint, f"{name}.{key}") for key, hint in hints.items() if key in values})
 
 
-def _known(values: dict[str, Any], expected: set[str], prefix: str) -> None:
+def _known(values: dict[str, Any], expected: set[str], prefix: str, optional: Collection[str] = ()) -> None:
     unknown = sorted(str(key) for key in values if key not in expected)
     if unknown:
         known = ", ".join(sorted(expected))
         raise StepFailed(f"params.yaml: unknown key `{prefix}{unknown[0]}`", f"one of these: {known}")
-    missing = sorted(expected - values.keys())
+    missing = sorted(expected - values.keys() - set(optional))
     if missing:
         section = prefix.rstrip(".")
         lines = "".join(f"\n{shipped.line(FILE.name, section, key)}" for key in missing)
@@ -181,6 +193,7 @@ def _typed(value: Any, kind: Any, key: str) -> Any:
 def _check(params: Params) -> None:
     split, model, train = params.split, params.model, params.train
     rules = [
+        ("seed", params.seed >= 0, "0 or more"),
         ("prepare.min_side", params.prepare.min_side >= 1, "1 or more"),
         ("split.val", 0 <= split.val < 1, "from 0 to less than 1"),
         ("split.test", 0 <= split.test < 1, "from 0 to less than 1"),
@@ -189,7 +202,16 @@ def _check(params: Params) -> None:
         ("model.fit", model.fit in FITS, f"one of {', '.join(FITS)}"),
         ("model.freeze_epochs", model.freeze_epochs >= 0, "0 or more"),
         ("train.epochs", train.epochs >= 1, "1 or more"),
-        ("train.batch_size", train.batch_size >= 2, "2 or more"),
+        ("train.devices", train.devices >= 1, "1 or more"),
+        ("train.nodes", train.nodes >= 1, "1 or more"),
+        ("train.strategy", train.strategy in STRATEGIES, f"one of {', '.join(STRATEGIES)}"),
+        ("train.strategy", not _leaves_some_out(params), f"auto or {_UNUSED} where model.freeze_epochs is set"),
+        ("train.batch_size", train.batch_size >= 2 * train.processes, f"{2 * train.processes} or more"),
+        (
+            "train.batch_size",
+            train.batch_size % max(1, train.processes) == 0,
+            "a multiple of train.devices x train.nodes",
+        ),
         ("train.lr", train.lr > 0, "more than 0"),
         ("train.weight_decay", train.weight_decay >= 0, "0 or more"),
         ("train.label_smoothing", 0 <= train.label_smoothing < 1, "from 0 to less than 1"),
@@ -213,3 +235,8 @@ def _check(params: Params) -> None:
             re.compile(split.group_by)
         except re.error as error:
             raise StepFailed(f"params.yaml: `split.group_by` is no regular expression: {error}") from None
+
+
+def _leaves_some_out(params: Params) -> bool:
+    """Whether plain ``ddp`` would wait for gradients that a held backbone does not have."""
+    return params.train.strategy == "ddp" and params.train.processes > 1 and params.model.freeze_epochs > 0

@@ -30,7 +30,7 @@ COLUMNS = ("row", "path", "md5", "class", "group", "split")
 GREY = (0.5, 0.5, 0.5)  # stands in for mean and std, which belong to the model
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # there may be a million
 class Photo:
     """One usable photo. ``row`` counts in images.u8; ``path`` is relative to the raw folder."""
 
@@ -123,5 +123,9 @@ def write_index(path: Path, photos: Iterable[Photo]) -> None:
 
 def digest(photos: Iterable[Photo]) -> str:
     """sha256, hex, of which photos there are and on which side of the split each one is."""
-    listed = sorted((photo.path, photo.md5, photo.split) for photo in photos)
-    return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
+    hashed, comma = hashlib.sha256(b"["), ""
+    for one in sorted((photo.path, photo.md5, photo.split) for photo in photos):
+        hashed.update(f"{comma}{json.dumps(one)}".encode())  # as JSON of the whole list, which may be long
+        comma = ", "
+    hashed.update(b"]")
+    return hashed.hexdigest()

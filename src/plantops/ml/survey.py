@@ -21,7 +21,7 @@ _SHOWN = 5
 MARKER = "DRAWN_SAMPLES.txt"  # left by `plantops sample` beside what it draws
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Signature:
     """A file's stat: when it is the same, the bytes are taken to be the same."""
 

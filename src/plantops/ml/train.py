@@ -13,7 +13,7 @@ import numpy as np
 
 from plantops.artifacts import COURSE
 from plantops.errors import StepFailed
-from plantops.ml import course, stage, start
+from plantops.ml import course, stage, start, workers
 from plantops.ml.batches import Photos, loader
 from plantops.ml.classifier import Classifier
 from plantops.ml.course import Course
@@ -32,34 +32,48 @@ from plantops.ml.frameworks import lightning, torch
 from plantops.ml.model import Info, make, normalisation, takes_one_size
 from plantops.ml.params import Params, load
 from plantops.ml.prepared import Prepared
+from plantops.ml.sharing import Resume, Together
 from plantops.ml.start import Start
 
 
 def main() -> None:
     """Read params.yaml and data/prepared; write models/checkpoint, metrics/train.json and plots/epochs.csv."""
-    params, prepared = load(), Prepared.load()
+    params = load()
     _quiet()
+    if workers.inside():
+        workers.work(params, lambda: _train(params, Prepared.load()))
+        return
+    prepared = Prepared.load()
+    fresh_folder(CHECKPOINT_FOLDER)
+    if params.train.processes > 1:
+        workers.launch(params)
+    else:
+        _train(params, prepared)
+
+
+def _train(params: Params, prepared: Prepared) -> None:
     info = _info(params, prepared)
     begun = start.champion(params, info, prepared)
     if begun:
         params, prepared = begun.params(params), start.unseen(prepared, begun.learned)
         info = replace(info, started_from=begun.release)
-    folder = fresh_folder(CHECKPOINT_FOLDER)
     if not prepared.of("val"):
         print("no photos for validation: the epoch with the lowest training loss is kept, and none is stopped early")
     classifier, rows = _learn(params, prepared, info, begun, EPOCHS)
     # The model is that of `seed`, whatever the others reach: the best of several, chosen by its score on test photos,
     # would have a score that is too good. The others only say how far scores differ by chance.
     for seed in params.more_seeds:
-        checkpoint = folder / seed_checkpoint(seed)
+        checkpoint = CHECKPOINT_FOLDER / seed_checkpoint(seed)
         log = checkpoint.with_suffix(".csv")
         _learn(replace(params, seed=seed), prepared, info, begun, log, checkpoint.name, f"seed {seed}: ")
+    if workers.share().rank:
+        return
     if begun:
         start.write(begun)  # and no course: it knew most photos before
     else:
         course.write(classifier.course, prepared.of("train"), info.classes, COURSE)
     parameters = sum(weights.numel() for weights in classifier.network.parameters())
-    write_json(folder / CHECKPOINT_INFO, replace(info, parameters=parameters).to_dict())
+    write_json(CHECKPOINT_FOLDER / CHECKPOINT_INFO, replace(info, parameters=parameters).to_dict())
     write_json(TRAIN_METRICS, _metrics(rows, parameters, info.started_from))
 
 
@@ -75,14 +89,16 @@ def _learn(
     """One training, its best epoch kept as ``checkpoint``; how it ended, and the rows of its epochs."""
     torch.manual_seed(params.seed)
     classifier = _model(params, info, begun, Course(len(prepared.images), len(info.classes)))
-    judged = bool(prepared.of("val"))
-    log = EpochLog(epochs, params.train.epochs, title)
-    trainer = _trainer(
-        params, [log, _keeper(judged, checkpoint), *([Stopper(params.train.patience)] if judged else [])]
-    )
+    judged, share = bool(prepared.of("val")), workers.share()
+    log = EpochLog(None if share.rank else epochs, params.train.epochs, title)
+    callbacks = [log, _keeper(judged, checkpoint), *([Stopper(params.train.patience)] if judged else [])]
+    state = workers.UNFINISHED / checkpoint
+    if share.of > 1:
+        callbacks = [Together(params.seed, share), *callbacks, Resume(state)]
+    trainer = _trainer(params, callbacks)
     began = time.monotonic()
     with log:
-        _fit(trainer, classifier, params, prepared)
+        _fit(trainer, classifier, params, prepared, state if workers.left(state) else None)
     _speed(log, len(prepared.of("train")), time.monotonic() - began, trainer.precision)
     return classifier, log.rows
 
@@ -102,10 +118,17 @@ def _model(params: Params, info: Info, begun: Start | None, told: Course) -> Cla
     return Classifier(network, info.preprocessing, params, told, small_epochs)
 
 
-def _fit(trainer: Any, classifier: Classifier, params: Params, prepared: Prepared) -> None:
-    train = loader(photos(prepared, "train", params.seed), params.train.batch_size, params.seed)
+def _fit(trainer: Any, classifier: Classifier, params: Params, prepared: Prepared, state: Path | None) -> None:
+    """``state``: what an earlier try left, from which the training goes on."""
+    share, size = workers.share(), params.train.batch_size
+    train = loader(photos(prepared, "train", params.seed), size, params.seed, share)
     val = photos(prepared, "val")
-    trainer.fit(classifier, train, loader(val, params.train.batch_size) if len(val) else None)
+    if 0 < len(val) < share.of:
+        raise StepFailed(
+            f"{len(val)} photos for validation are too few for {share.of} processes", "fewer train.devices"
+        )
+    judge = loader(val.part(share), size) if len(val) else None
+    trainer.fit(classifier, train, judge, ckpt_path=state, weights_only=True)
 
 
 def photos(prepared: Prepared, split: str, seed: int | None = None) -> Photos:
@@ -116,13 +139,13 @@ def photos(prepared: Prepared, split: str, seed: int | None = None) -> Photos:
 
 
 def _trainer(params: Params, callbacks: list[Any]) -> Any:
-    accelerator = params.train.accelerator
-    gpu = accelerator == "gpu" or (accelerator == "auto" and torch.cuda.is_available())
-    if gpu and not torch.cuda.is_available():
-        raise StepFailed("train.accelerator is gpu, and torch finds none", "set it to auto or cpu in params.yaml")
+    gpu = workers.on_gpu(params)
     return lightning.Trainer(
         accelerator="gpu" if gpu else "cpu",
-        devices=1,
+        devices=params.train.devices,
+        num_nodes=params.train.nodes,
+        strategy=_strategy(params) if params.train.processes > 1 else "auto",
+        use_distributed_sampler=False,  # ours (batches.Shares) keeps the batches what they are for one process
         precision=_precision(params.train.precision, gpu),
         max_epochs=params.train.epochs,
         callbacks=callbacks,
@@ -131,6 +154,13 @@ def _trainer(params: Params, callbacks: list[Any]) -> Any:
         enable_model_summary=False,
         num_sanity_val_steps=0,
     )
+
+
+def _strategy(params: Params) -> str:
+    """Lightning's name for it. A held backbone has no gradients that the others could wait for."""
+    if params.train.strategy != "auto":
+        return params.train.strategy
+    return "ddp_find_unused_parameters_true" if params.model.freeze_epochs else "ddp"
 
 
 def _precision(wanted: str, gpu: bool) -> str:
@@ -162,7 +192,7 @@ def _metrics(rows: list[dict[str, Any]], parameters: int, started_from: str) -> 
 
 
 def _speed(log: EpochLog, photos: int, seconds: float, precision: str) -> None:
-    epochs = len(log.rows)
+    epochs = len(log.rows) - log.before
     speed = epochs * photos / seconds
     print(f"{epochs} epochs in {seconds:.0f} s, {speed:,.0f} photos/s with validation, precision {precision}")
 
