@@ -33,6 +33,7 @@ def test_the_shipped_file_holds_the_defaults() -> None:
         ("mlflow: {model_name: a/b}", "mlflow.model_name: MLflow takes no name like 'a/b'"),
         ("watch: {interval_s: 0}", "watch.interval_s must be from 0.1 to 86400 seconds, not 0"),
         ("watch: {interval_s: .inf}", "watch.interval_s must be from 0.1 to 86400 seconds, not inf"),
+        ("serve: {replay: 1001}", "serve.replay keeps at most 1000 photos, not 1001"),
         ("project: 2026-13-45", "is not valid YAML: month must be in 1..12"),
         ("a: " + "[" * 5000, "is not valid YAML"),
         ("- a", "must hold keys and values, not a list"),

@@ -17,7 +17,7 @@ from bundle_factory import photo
 from plantops import kept
 from plantops.serve import keeper
 from plantops.serve.keeper import Keeper
-from plantops.serve.recent import Recent
+from plantops.serve.recent import Recent, forget
 
 
 @pytest.mark.parametrize(
@@ -123,3 +123,17 @@ def test_a_recent_photo_never_has_the_answer_of_another(tmp_path: Path) -> None:
         stop.set()
         writer.join()
     assert found >= 200
+
+
+@pytest.mark.parametrize("most", [2, 0])
+def test_photos_beyond_a_smaller_number_go(tmp_path: Path, most: int) -> None:
+    recent = Recent(tmp_path, 5)
+    for number in range(5):
+        recent.add(b"photo", "r1", str(number), 1.0)
+    (tmp_path / kept.RECENT / ".00003.photo").write_bytes(b"half of one: the worker was killed")
+    (tmp_path / kept.PHOTOS).mkdir()
+    (tmp_path / kept.PHOTOS / "00004.jpg").write_bytes(b"of somebody who was unsure")
+    forget(tmp_path, most)
+    assert sorted(answer["prediction"] for _, answer in kept.recent(tmp_path)) == [str(one) for one in range(most)]
+    assert len(list((tmp_path / kept.RECENT).iterdir())) == 2 * most
+    assert len(list((tmp_path / kept.PHOTOS).iterdir())) == 1

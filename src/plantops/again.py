@@ -15,7 +15,7 @@ from plantops import artifacts, detect, dvc, git, process, recall, remote
 from plantops.bundle import BadBundle, Bundle
 from plantops.config import CODE, LOCK, Config
 from plantops.console import Console
-from plantops.errors import PlantopsError, SetupError, StepFailed
+from plantops.errors import SetupError, StepFailed
 from plantops.shelf import Shelf
 
 _NEW = "new file, not in git: "  # as git.State.diff lists them
@@ -62,7 +62,7 @@ def reproduce(config: Config, console: Console, name: str, folder: Path | None, 
     try:
         lacks = list(_as_it_was(config.root, root, target, lineage, console))
         shutil.copytree(shelf.release(found.id), root / "models/releases" / found.id)
-    except PlantopsError:
+    except BaseException:  # also Ctrl-C and a full disk: half a worktree helps nobody
         process.capture(["git", "worktree", "remove", "--force", str(target)], config.root)
         raise
     photos = sum(int(one.get("nfiles") or 0) for one in map(_out, _data(root)))

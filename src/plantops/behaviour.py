@@ -1,11 +1,12 @@
 """How a release behaves under real requests, from its `/metrics`; and whether that is broken, against the one before.
 
-What is judged needs no labels: errors, time in the model, confidence, and the mix of answers. Two releases that answer
-the same traffic differ little in these; the thresholds are wide, because what they decide is a rollback.
+What is judged needs no labels: errors, time in the model, confidence, doubts, and the mix of answers. Two releases
+that answer the same traffic differ little in these; the thresholds are wide, because what they decide is a rollback.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Self
@@ -15,8 +16,10 @@ FEWEST_REQUESTS = 20
 _ERRORS = 0.05
 _SLOWER, _SLOWER_S = 3.0, 0.005
 _LESS_SURE = 0.25
+_MORE_DOUBTS = 0.5
 _ONE_CLASS, _WAS_MIXED = 0.95, 0.7
 _OTHER_MIX = 0.5
+_SERIES = 10  # photos come in series: so many tell as much of a mix as one
 
 
 @dataclass(frozen=True)
@@ -91,14 +94,18 @@ class Figures:
         return {name: count / self.photos for name, count in self.classes.items()} if self.photos else {}
 
 
-def broken(now: Figures, before: Figures | None) -> list[str]:
-    """What is wrong with a release, in words; nothing while too little is known. ``before``: of the one it replaced."""
+def broken(now: Figures, before: Figures | None, timed: bool = True) -> list[str]:
+    """What is wrong with a release, in words; nothing while too little is known. ``before``: of the one it replaced.
+
+    Not ``timed``: the machine had other work, and what a photo takes in the model is not judged.
+    """
     found = _errors(now, before)
     if before and min(now.photos, before.photos) >= FEWEST_PHOTOS:
         shared = _shared(now, before)
         if min(one.photos for one in shared) >= FEWEST_PHOTOS:
             found += [said for one in (_constant, _mix) if (said := one(*shared))]
-        found += [said for one in (_confidence, _slow) if (said := one(now, before))]
+        found += _doubts(now, before)
+        found += [said for one in (_confidence, *([_slow] if timed else [])) if (said := one(now, before))]
     return found
 
 
@@ -139,7 +146,7 @@ def _mix(now: Figures, before: Figures) -> str:
     apart = _apart(now, before)
     moved = {name: now.shares.get(name, 0) - before.shares.get(name, 0) for name in {*now.shares, *before.shares}}
     most = max(moved, key=lambda name: moved[name])
-    if apart <= _OTHER_MIX:
+    if apart <= _OTHER_MIX + _by_chance(now, before):
         return ""
     was, now_is = before.shares.get(most, 0), now.shares.get(most, 0)
     return f"another mix of answers: {apart:.0%} moved, most to {most} ({was:.0%} → {now_is:.0%})"
@@ -151,9 +158,28 @@ def _apart(now: Figures, before: Figures) -> float:
     return sum(abs(now.shares.get(name, 0) - before.shares.get(name, 0)) for name in names) / 2
 
 
+def _by_chance(now: Figures, before: Figures) -> float:
+    """How far apart two samples of one mix are on average (half the mean deviations of normal differences)."""
+    photos = now.photos + before.photos
+    shares = [(now.classes.get(name, 0) + count) / photos for name, count in before.classes.items()]
+    series = _SERIES / now.photos + _SERIES / before.photos
+    return sum(math.sqrt(2 / math.pi * share * (1 - share) * series) for share in shares) / 2
+
+
 def _confidence(now: Figures, before: Figures) -> str:
     old, new = before.confidence / before.photos, now.confidence / now.photos
     return f"confidence fell from {old:.2f} to {new:.2f} on average" if old - new > _LESS_SURE else ""
+
+
+def _doubts(now: Figures, before: Figures) -> list[str]:
+    """Of one that had no doubts at all nothing is known: older bundles cannot tell."""
+    kinds = {"unsure": "are unsure", "unlike": "are of photos unlike those it learned from"}
+    shares = {kind: (getattr(now, kind) / now.photos, getattr(before, kind) / before.photos) for kind in kinds}
+    return [
+        f"{new:.0%} of the answers {kinds[kind]} ({old:.0%} before)"
+        for kind, (new, old) in shares.items()
+        if old and new - old > _MORE_DOUBTS
+    ]
 
 
 def _slow(now: Figures, before: Figures) -> str:

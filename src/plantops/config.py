@@ -15,6 +15,7 @@ PIPELINE, PARAMS, LOCK, CODE = "dvc.yaml", "params.yaml", "dvc.lock", "training_
 # What a run writes itself among the inputs: it is no change, and not the user's uncommitted work.
 OWN_FILES = (LOCK, CODE)
 MIN_INTERVAL_S, MAX_INTERVAL_S = 0.1, 86400.0  # between two looks of `plantops watch`
+MOST_REPLAYED = 1000  # photos of 2 MB at most
 
 Level = Literal["ignore", "note", "warn", "stop"]
 
@@ -334,6 +335,9 @@ def _check(config: Config, name: str) -> None:
         if not 1 <= port <= 65535:
             raise SetupError(f"{name}: {key} must lie between 1 and 65535, not {port}")
     _check_api(config.api, name)
+    if config.serve.replay > MOST_REPLAYED:
+        said = f"serve.replay keeps at most {MOST_REPLAYED} photos, not {config.serve.replay}"
+        raise SetupError(f"{name}: {said}", f"mend it in {name}")
     if not MIN_INTERVAL_S <= config.watch.interval_s <= MAX_INTERVAL_S:
         said = f"must be from {MIN_INTERVAL_S:g} to {MAX_INTERVAL_S:g} seconds, not {config.watch.interval_s:g}"
         raise SetupError(f"{name}: watch.interval_s {said}", f"mend it in {name}")

@@ -81,10 +81,10 @@ def _taken(file: TextIO, patience: float) -> bool:
     return False
 
 
-def holder(folder: Path) -> str:
-    """Who holds the run lock, in words; empty when nobody does. Raises SetupError when that cannot be read."""
+def holder(folder: Path, name: str = RUN) -> str:
+    """Who holds a lock, in words; empty when nobody does. Raises SetupError when that cannot be read."""
     try:
-        with _opened(folder / RUN, "r") as file:
+        with _opened(folder / name, "r") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -5,6 +5,7 @@ It listens on loopback alone, keeps its data under `.plantops/`, and outlives us
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -86,15 +87,21 @@ def settings(folder: Path, api: str, own: int) -> dict[str, Any]:
 
 
 def _write(config: Config) -> bool:
-    """Write what it is to do (YAML holds all of JSON); says whether that is something else than before."""
-    own = config.root / _FOLDER
+    """Write what it is to do (YAML holds all of JSON); says whether that, or a rule, is another than before."""
+    own, place = config.root / _FOLDER, _folder(config)
+    source = own if own.is_dir() else template(str(_FOLDER))
     api = urlsplit(reached(config.deploy.bind, config.deploy.port).url).netloc
-    made = settings(own if own.is_dir() else template(str(_FOLDER)), api, config.prometheus.port)
-    path, text = _folder(config) / "prometheus.yml", json.dumps(made, indent=2) + "\n"
-    before = path.read_text(encoding="utf-8") if path.is_file() else ""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
-    return text != before
+    made = settings(source, api, config.prometheus.port)
+    content = b"\0".join(one.read_bytes() for one in sorted(source.rglob("*")) if one.is_file())
+    told = {
+        "prometheus.yml": json.dumps(made, indent=2) + "\n",
+        "rules.sha256": hashlib.sha256(content).hexdigest(),
+    }
+    before = {name: (place / name).read_text(encoding="utf-8") for name in told if (place / name).is_file()}
+    place.mkdir(parents=True, exist_ok=True)
+    for name, text in told.items():
+        (place / name).write_text(text, encoding="utf-8")
+    return told != before
 
 
 def _argv(config: Config) -> list[str]:

@@ -20,6 +20,7 @@ from plantops.probation import Probation, sent_back
 from plantops.store import Store
 
 FEWEST = 50
+NOT_TAKEN = "not taken"  # instead of a class
 TOO_MANY = 0.5  # of so many: that is another model than the one that people were answered by
 _LIMIT_S = 60.0
 _SHOWN, _SIDE = 60, 128
@@ -33,7 +34,7 @@ figcaption { font-size: .8rem; overflow-wrap: anywhere; } img { width: 8rem; hei
 class Other:
     """A photo that the two answer otherwise: class and confidence of the one in service, then of the candidate.
 
-    ``thumbnail``: JPEG in Base64; empty where there are many before it."""
+    ``thumbnail``: JPEG in Base64; empty where there are many before it, and of one that the candidate does not take."""
 
     thumbnail: str
     old: tuple[str, float]
@@ -98,13 +99,21 @@ def replay(config: Config, address: Address, in_service: str, names: Mapping[str
             break
         if answer.get("release") != in_service:
             continue
-        shares = probe.predict(address, photo)
-        asked += 1
-        best, before = max(shares, key=lambda name: shares[name]), answer["prediction"]
+        best, share = _asked(address, photo)
+        asked, before = asked + 1, answer["prediction"]
         if best != names.get(before, before):
-            shown = _thumbnail(photo) if len(others) < _SHOWN else ""
-            others.append(Other(shown, (before, answer["confidence"]), (best, shares[best])))
+            shown = _thumbnail(photo) if best != NOT_TAKEN and len(others) < _SHOWN else ""
+            others.append(Other(shown, (before, answer["confidence"]), (best, share)))
     return Replayed(asked, others)
+
+
+def _asked(address: Address, photo: bytes) -> tuple[str, float]:
+    """What the candidate says, and how surely. One photo that its settings do not allow any more is no failure."""
+    try:
+        shares = probe.predict(address, photo)
+    except probe.Declined:
+        return NOT_TAKEN, 0.0
+    return max(shares.items(), key=lambda one: one[1])
 
 
 def write(config: Config, release: str, found: Replayed) -> Path:
@@ -127,7 +136,7 @@ def write(config: Config, release: str, found: Replayed) -> Path:
 
 def _figure(one: Other) -> str:
     said = f"{one.old[0]} ({one.old[1]:.0%}) → {one.new[0]} ({one.new[1]:.0%})"
-    picture = f'<img alt="" src="data:image/jpeg;base64,{one.thumbnail}">'
+    picture = f'<img alt="" src="data:image/jpeg;base64,{one.thumbnail}">' if one.thumbnail else ""
     return f"<figure>{picture}<figcaption>{escape(said)}</figcaption></figure>"
 
 

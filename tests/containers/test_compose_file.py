@@ -151,8 +151,15 @@ def test_the_api_is_no_root_and_keeps_what_people_say_in_the_project(config: Con
     (mount,) = api["volumes"]
     assert (mount["source"], mount["target"]) == (str(config.kept), "/kept")
     told = api["environment"]
-    assert (told["PLANTOPS_SERVE_KEPT"], told["PLANTOPS_SERVE_KEEP"]) == ("/kept", "0")
-    assert services(replace(config, serve=ServeConfig(keep=True)))[API]["environment"]["PLANTOPS_SERVE_KEEP"] == "1"
+    names = ("KEPT", "KEEP", "REPLAY")
+    assert [told[f"PLANTOPS_SERVE_{name}"] for name in names] == ["/kept", "0", "0"], "nothing is kept unasked"
+
+
+def test_settings_come_as_they_are(config: Config) -> None:
+    given = ServeConfig(keep=True, keep_photos=2_000_000, replay=200, keep_mb=0.5)
+    told = services(replace(config, serve=given))[API]["environment"]
+    names = ("KEEP", "KEEP_PHOTOS", "REPLAY", "KEEP_MB")
+    assert [told[f"PLANTOPS_SERVE_{name}"] for name in names] == ["1", "2000000", "200", "0.5"]
 
 
 def test_the_api_gets_as_flags_what_the_first_images_knew_and_the_rest_as_variables(config: Config) -> None:
@@ -162,4 +169,4 @@ def test_the_api_gets_as_flags_what_the_first_images_knew_and_the_rest_as_variab
     assert flags == FIRST_FLAGS
     told = {name.removeprefix("PLANTOPS_SERVE_").lower() for name in api["environment"]}
     every = {one.name for one in fields(Settings)} | {"kept"}
-    assert flags | told == every - {"replay"}, "which the compose backend leaves out"
+    assert flags | told == every

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from api_client import predict
+from api_client import predict, until
 from bundle_factory import TinyModel, make_release, photo
-from plantops import releases
+from plantops import behaviour, deploy, lock, releases
 from plantops.behaviour import FEWEST_PHOTOS, Figures
 from plantops.bundle import Bundle
 from plantops.config import Config, DeployConfig
 from plantops.console import Console
 from plantops.deploy.local import Local
 from plantops.errors import SetupError
+from plantops.probation import figures
 from plantops.store import BEFORE, MISBEHAVES, Release, Store, now
 from plantops.watch import guard
 
@@ -68,6 +72,43 @@ def test_it_goes_back_as_soon_as_it_can(config: Config, tmp_path: Path, monkeypa
     assert "confidence fell" in noted(config)
     with Store(config.state, readonly=True) as store:
         assert [one.release for one in store.served()] == ["good", "bad", "good"]
+
+
+def test_it_goes_back_while_a_run_goes_on(config: Config) -> None:
+    with lock.hold(config.state):
+        guard.Guard(print).look(config, Console())
+    assert "confidence fell" in noted(config)
+
+
+def test_what_is_slow_while_a_run_goes_on_is_no_reason_then_nor_later(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard, "EVERY_S", 0.0)
+    monkeypatch.setattr(behaviour, "_SLOWER_S", 0.0)
+    bad = figures(deploy.get(config))
+    assert bad is not None
+    with Store(config.state) as store:
+        store.note("bad", BEFORE, json.dumps(replace(bad, release="good", seconds=1e-6).to_dict()))
+    watching = guard.Guard(print)
+    with lock.hold(config.state):
+        watching.look(config, Console())
+    watching.look(config, Console())
+    assert not noted(config)
+    for number in range(int(FEWEST_PHOTOS)):
+        assert predict(config.deploy.port, photo(number)).status == 200
+    watching.look(config, Console())
+    assert "times slower" in noted(config)
+
+
+def test_it_looks_on_beside_a_run_of_its_own(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "EVERY_S", 0.05)
+    looks: list[float] = []
+    with guard.Guard(print).beside(config, Console(), lambda: looks.append(time.monotonic())), lock.hold(config.state):
+        until(lambda: noted(config), 60, "the way back")
+        until(lambda: len(looks) > 2, 20, "more looks")
+    seen = len(looks)
+    assert not [one for one in threading.enumerate() if one.name == "guard"]
+    assert seen == len(looks)
 
 
 def test_what_was_not_judged_is_not_left(config: Config) -> None:

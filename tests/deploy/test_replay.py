@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from bundle_factory import CLASSES, TinyModel, make_release, photo
 from plantops.config import Config
 from plantops.deploy.local import Local
 from plantops.judgement import renaming
-from plantops.replay import FEWEST, page, replay, write
+from plantops.replay import FEWEST, NOT_TAKEN, page, replay, write
 from plantops.serve.recent import Recent
 from plantops.shelf import Shelf
 from plantops.store import Release, Store, now
@@ -61,3 +62,15 @@ def test_a_renamed_class_is_no_other_answer(local: Local, config: Config, tmp_pa
     assert written == page(config, "new")
     assert written.read_text().count("data:image/jpeg;base64,/9j/") == len(strict.others)
     assert replay(config, local.public, "another", {}).asked == 0
+
+
+def test_a_photo_that_is_too_large_by_now_is_another_answer_and_no_failure(
+    local: Local, config: Config, tmp_path: Path
+) -> None:
+    Recent(config.kept, FEWEST).add(photo(0, (400, 300)), "good", CLASSES[0], 0.9)
+    strict = Local(local._root, local._deploy, replace(local._serve, max_megapixels=0.1))
+    strict.up(make_release(tmp_path / "strict", GOOD))
+    found = replay(config, strict.public, "good", {})
+    assert found.asked == FEWEST
+    assert [(one.old[0], one.new) for one in found.others] == [(CLASSES[0], (NOT_TAKEN, 0.0))]
+    assert NOT_TAKEN in write(config, "strict", found).read_text()

@@ -84,6 +84,10 @@ def test_it_scrapes_the_api_and_goes_with_down(served: Config, program: Path, mo
     rules_file.write_text(rules_file.read_text().replace("scrape_interval: 5s", "scrape_interval: 4s"))
     plantops("up", cwd=root)
     assert notes.read_text() != before, "it goes on by what is no longer said"
+    before, alerts = notes.read_text(), root / "docker/prometheus/rules.yml"
+    alerts.write_text(alerts.read_text().replace("30 * 86400", "31 * 86400"))
+    plantops("up", cwd=root)
+    assert notes.read_text() != before, "it goes on by rules that are no longer there"
     assert f"stopped Prometheus on {url}" in plantops("down", cwd=root).stdout
     assert refused(served.prometheus.port)
     assert cheap.state(root)["prometheus"] is None

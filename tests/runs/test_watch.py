@@ -295,6 +295,24 @@ def test_watch_waits_for_another_run_and_says_whose(quiet: Path) -> None:
     assert len(runs(quiet)) == 3
 
 
+def test_in_a_run_the_metrics_go_on(quiet: Path) -> None:
+    """Their age tells a watch that was killed in it."""
+    waits = "touch trains && until [ -e go ]; do sleep 0.1; done && python cheap_stages.py train"
+    edit(quiet / "dvc.yaml", "python cheap_stages.py train", waits)
+
+    def told() -> float:
+        text = (quiet / ".plantops/metrics/plantops.prom").read_text()
+        assert "\nplantops_watch_running 1\n" in text
+        return float(re.findall(r"(?m)^plantops_watch_last_check_timestamp_seconds (\S+)", text)[0])
+
+    with watching(quiet):
+        until((quiet / "trains").exists, 60, "the training to begin")
+        first = told()
+        until(lambda: told() > first, 30, "fresh metrics")
+        (quiet / "go").touch()
+        until(lambda: states(quiet)[0] == "released", 60, "the run's end")
+
+
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
 def test_ends_within_ten_seconds_in_the_middle_of_a_training(quick: Path, signum: signal.Signals, code: int) -> None:
     """Also of one that will not hear of it. (An MLflow database that is being made just then is finished first.)"""

@@ -66,8 +66,15 @@ def test_a_golden_photo_that_plantops_sends_is_no_traffic(counted: int) -> None:
     answer = request(counted, "POST", "/predict", form(("file", "golden.jpg", PLAIN[0])), headers)
     assert answer.status == 200
     now = numbers(counted)
-    for name in ("prediction_confidence_count", "photo_bytes_count", "predictions_unsure_total"):
+    for name in (
+        "prediction_confidence_count",
+        "photo_bytes_count",
+        "predictions_unsure_total",
+        "api_batch_photos_count",
+    ):
         assert now[name,] == before[name,]
+    asked = [key for key in now if key[0] == "api_requests_total" and "/predict" in key]
+    assert [now[key] - before.get(key, 0) for key in asked] == [0] * len(asked)
 
 
 def test_drift_is_said_in_words_after_two_windows_in_a_row(counted: int) -> None:

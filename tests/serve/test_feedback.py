@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from api_client import Answer, form, get, post, predict, request, until
+from api_client import KIND, Answer, form, get, post, predict, request, until
 from bundle_factory import CLASSES, photo
 from plantops import kept
 from serve.looking import EVERYTHING_UNSURE, looking_release
@@ -81,6 +81,14 @@ def test_unsure_photos_are_kept_as_they_came_with_their_answers(serving: tuple[i
     assert found[single["request_id"]].path.read_bytes() == photo(1)
     assert found[batch[0]["request_id"]].path.suffix == ".png"
     assert found[single["request_id"]].answer["prediction"] == single["prediction"]
+
+
+def test_what_plantops_asks_itself_is_not_kept(serving: tuple[int, Path]) -> None:
+    port, folder = serving
+    headers = {"Content-Type": KIND, "X-Plantops-Probe": "1"}
+    answer = request(port, "POST", "/predict", form(("file", "golden.jpg", photo(1))), headers)
+    assert (answer.status, answer.json["unsure"]) == (200, True)
+    assert kept.photos(folder) == []
 
 
 def test_nothing_is_kept_unless_asked(worker: Any, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ _EVERY_CLASS = 1000
 _POLL_S = 0.02
 _QUICK_S = 5.0
 _WATCH_EVERY_S = 0.2
+_NO_PHOTO = (400, 413, 422)  # what the API says of an upload that it does not take
 _BUGS = re.compile(rb'^api_requests_total\{[^}]*status="500"\} (\S+)', re.MULTILINE)
 
 
@@ -49,6 +50,10 @@ class Reply:
     def text(self) -> str:
         """The body for a person, shortened."""
         return self.body.decode(errors="replace")[:500]
+
+
+class Declined(StepFailed):
+    """The API answers, and does not take this upload for a photo."""
 
 
 class _Connection(http.client.HTTPConnection):
@@ -197,11 +202,13 @@ def metrics(public: Address) -> str:
 
 
 def predict(address: Address, photo: bytes, timeout: float = 30) -> dict[str, float]:
-    """Probability by class name, for every class. Raises StepFailed on any answer but 200."""
+    """Probability by class name, for every class. Raises StepFailed on any answer but 200, Declined where
+    it is the photo's."""
     body, kind = form("file", "golden.jpg", photo)
     reply = ask(address, f"/predict?top={_EVERY_CLASS}", body, kind, timeout, {PROBE_HEADER: "1"})
     if reply.status != 200:
-        raise StepFailed(f"{address.url}/predict answered {reply.status}: {reply.text}")
+        error = Declined if reply.status in _NO_PHOTO else StepFailed
+        raise error(f"{address.url}/predict answered {reply.status}: {reply.text}")
     return {one["class"]: one["confidence"] for one in reply.json()["top5_predictions"]}
 
 

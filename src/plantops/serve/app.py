@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from plantops.photo import NotAPhoto
 from plantops.serve import schema
+from plantops.serve.edge import PROBE
 from plantops.serve.feedback import add_feedback
 from plantops.serve.ids import request_id
 from plantops.serve.page import add_page
@@ -24,8 +25,6 @@ from plantops.serve.schema import Batch, BatchError, BatchItem, Classes, Health,
 from plantops.serve.service import Service
 from plantops.serve.uploads import Upload, photos
 
-# plantops itself asks, with golden photos: they are no traffic.
-PROBE = "x-plantops-probe"
 Top = Annotated[int, Query(ge=1, le=1000, description="how many of the likeliest classes to list")]
 Explain = Annotated[bool, Query(description="also say where the model looked")]
 Id = Annotated[str, Depends(request_id)]
@@ -86,9 +85,11 @@ def _add_predictions(app: FastAPI, service: Service) -> None:
         with service.budget.share() as share:
             (photo,) = await photos(request, "file", 1, settings, share)
             service.admit()
-            service.metrics.batch.observe(1)
+            counts = PROBE.decode() not in request.headers
+            if counts:
+                service.metrics.batch.observe(1)
             try:
-                return _json(await service.answer(photo.data, top, name, explain, counts=PROBE not in request.headers))
+                return _json(await service.answer(photo.data, top, name, explain, counts))
             except NotAPhoto as error:
                 raise HTTPException(400, str(error)) from None
 

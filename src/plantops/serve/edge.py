@@ -17,6 +17,7 @@ from plantops.serve.metrics import Metrics
 
 LINGER_S = 5.0
 REQUEST_ID = b"x-request-id"
+PROBE = b"x-plantops-probe"  # plantops itself asks, with golden photos and with kept ones: they are no traffic
 # With every answer, also those that never reach the app.
 SECURITY = (
     (b"x-content-type-options", b"nosniff"),
@@ -62,7 +63,8 @@ class Edge:
         finally:
             took = time.perf_counter() - began
             self.metrics.active.dec()
-            self.metrics.answered(scope["method"], scope["path"], exchange.status, took)
+            if exchange.counts:
+                self.metrics.answered(scope["method"], scope["path"], exchange.status, took)
             if self.access:
                 self.access.add(scope, exchange.status, took, exchange.sent)
 
@@ -81,6 +83,7 @@ class _Exchange:
         self._receive, self._send = receive, send
         self._unread = headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers
         self._waits = b"expect" in headers
+        self.counts = PROBE not in headers
         self._closes = False
         self._id = _name(scope, headers.get(REQUEST_ID, b""))
         self.status = 500

@@ -50,3 +50,13 @@ class Recent:
         """The slot written last, by whichever worker; -1 when there is none."""
         found = max(place.glob("[!.]*.json"), key=lambda one: one.stat().st_mtime_ns, default=None)
         return -1 if found is None else int(found.stem)
+
+
+def forget(folder: Path, most: int) -> None:
+    """Remove the photos that an earlier setting had kept beyond ``most``. What stands in the way is logged."""
+    try:
+        for one in (folder / RECENT).glob("*"):
+            if int(one.stem.lstrip(".")) >= most:
+                one.unlink(missing_ok=True)
+    except (OSError, ValueError) as error:
+        log.error("what was kept for replay cannot be removed: %s", error)

@@ -20,7 +20,7 @@ from plantops.serve.keeper import Keeper
 from plantops.serve.looked import Looked, Served
 from plantops.serve.metrics import Metrics
 from plantops.serve.pool import Gone, NotServed, Pool
-from plantops.serve.recent import Recent
+from plantops.serve.recent import Recent, forget
 from plantops.serve.schema import ClassScore, Health, ModelInfo, Prediction
 from plantops.serve.settings import Settings
 from plantops.serve.uploads import Budget
@@ -36,6 +36,8 @@ class Service:
         self.settings = settings
         self.keeper = Keeper(kept, settings.keep_photos, int(settings.keep_mb * 1e6)) if kept else None
         self._recent = Recent(kept, settings.replay) if kept and settings.replay else None
+        if kept:
+            forget(kept, settings.replay)
         self.metrics = Metrics()
         self._most = settings.workers + settings.max_waiting
         self.budget = Budget(settings.max_held_bytes)
@@ -108,7 +110,7 @@ class Service:
         )
         if explain:
             answer.explanation = explained(looked.heatmap, name, predictor.manifest.preprocessing)
-        if self.keeps_photos and (answer.unsure or answer.unlike):
+        if counts and self.keeps_photos and (answer.unsure or answer.unlike):
             await asyncio.get_running_loop().run_in_executor(None, self._keep, data, answer)
         return answer
 

@@ -1,14 +1,17 @@
 """What watch looks at in the release that serves: does it answer as the one before it did, are the photos as usual.
 
 Figures are compared for a day after a run has put a release in service: later on, traffic differs for reasons of its
-own. A release that a person, or a rollback, put there is never sent back.
+own. A release that a person, or a rollback, put there is never sent back. While a run trains, what a photo takes in the
+model is not judged: the machine is at work.
 """
 
 from __future__ import annotations
 
 import json
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 from plantops import deploy, lock, news, notify, recall, releases
@@ -32,11 +35,12 @@ class Guard:
         self._looked = 0.0
         self._since: Figures | None = None
         self._said: set[str] = set()
+        self._at_work = ""  # the release that served while a run went on, at the last look
 
     def look(self, config: Config, console: Console) -> None:
-        """Every ten seconds at most, and not while a run or a switch goes on. Where the API says nothing, nothing is
-        done: others notice that."""
-        if time.monotonic() - self._looked < EVERY_S or lock.holder(config.state):
+        """Every ten seconds at most, and not while a switch goes on. Where the API says nothing, nothing is done:
+        others notice that."""
+        if time.monotonic() - self._looked < EVERY_S or lock.holder(config.state, lock.SWITCH):
             return
         self._looked = time.monotonic()
         try:
@@ -50,6 +54,24 @@ class Guard:
                 self._act(config, console, current, wrong)
         except (PlantopsError, OSError, Error) as error:
             self._say(f"the API cannot be looked at: {(str(error) or repr(error)).splitlines()[0]}")
+
+    @contextmanager
+    def beside(self, config: Config, console: Console, more: Callable[[], None]) -> Iterator[None]:
+        """Look on from a thread of its own, and do ``more`` each time, while this process is in a run."""
+        over = threading.Event()
+
+        def look() -> None:
+            while not over.wait(EVERY_S):
+                self.look(config, console)
+                more()
+
+        thread = threading.Thread(target=look, name="guard", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
 
     def retrain(self, config: Config, fingerprint: str) -> bool:
         """Whether drift is to force a run on these inputs: once, whatever comes of it."""
@@ -90,8 +112,12 @@ class Guard:
         now = figures(deploy.get(config))
         if now is None or now.release != current.id:
             return []
+        at_work = bool(lock.holder(config.state))
+        if self._at_work == current.id and not at_work:  # what was slow until now says nothing about the release
+            self._since = now
+        self._at_work = current.id if at_work else ""
         added = now.since(self._since) if self._since else now
-        wrong = broken(added, Figures.from_dict(json.loads(known)) if known else None)
+        wrong = broken(added, Figures.from_dict(json.loads(known)) if known else None, timed=not at_work)
         if added.photos >= _WINDOW and not wrong:  # what is wrong stays in sight until it is acted on
             self._since = now
         return wrong

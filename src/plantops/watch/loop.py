@@ -207,7 +207,8 @@ class Watch:
             if drifts:
                 self._guard.retraining(self.config, _given(todo))
                 self._tell("the photos have changed: everything is run again (monitor.on_drift: retrain)")
-            outcome = pipeline.run(self.config, Options(force=drifts), self.console, TRIGGER)
+            with self._guard.beside(self.config, self.console, self._pulse):
+                outcome = pipeline.run(self.config, Options(force=drifts), self.console, TRIGGER)
             self._summary(self.config, outcome, self.console)
         except Refused as error:
             self.console.error(error)
@@ -310,6 +311,15 @@ class Watch:
         with recall.look(self.config) as state:
             last = state.last_run()
         return last.id if last else ""
+
+    def _pulse(self) -> None:
+        """Write the metrics in a run, too: a watch that was killed in it is told by their age."""
+        try:
+            with recall.look(self.config) as state:
+                facts = metrics.Facts.of(state, self.config)
+            metrics.write(self.config.state, replace(self._beat, checked=store.now()), facts)
+        except FAILURES as error:
+            self._tell(f"the metrics cannot be written: {error}", "heartbeat")
 
     def _note(self, beat: heartbeat.Beat) -> None:
         """Write the heartbeat and the metrics. Where that cannot be, watching goes on."""

@@ -78,7 +78,7 @@ class Stack:
             "GRAFANA_PASSWORD": password.value,
             "MLFLOW_VERSION": metadata.version("mlflow"),
             "COMPOSE_PROFILES": ",".join(self.others),
-            **{f"PLANTOPS_{name.upper()}": f"{value:g}" for name, value in serve.items()},
+            **{f"PLANTOPS_{name.upper()}": _number(value) for name, value in serve.items()},
             **{f"PLANTOPS_{name.upper()}": value for name, value in self.key.flags().items()},
             **self._patience(),
         }
@@ -246,6 +246,11 @@ class Stack:
 
 def _quietly(_: str) -> None:
     """Compose's lines are shown when it fails."""
+
+
+def _number(value: float) -> str:
+    """As the API reads it: what is whole stays so (`:g` would make 2000000 2e+06), and yes is 1."""
+    return str(int(value)) if float(value).is_integer() else str(value)
 
 
 def _quoted(value: str) -> str:
