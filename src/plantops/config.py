@@ -332,7 +332,7 @@ def _check(config: Config, name: str) -> None:
     }  # fmt: skip
     for key, port in ports.items():
         if not 1 <= port <= 65535:
-            raise SetupError(f"{name}: {key} must lie between 1 and 65535, not {port}")
+            raise SetupError(f"{name}: {key} must lie between 1 and 65535, not {port}", f"mend it in {name}")
     _check_api(config.api, name)
     if not MIN_INTERVAL_S <= config.watch.interval_s <= MAX_INTERVAL_S:
         said = f"must be from {MIN_INTERVAL_S:g} to {MAX_INTERVAL_S:g} seconds, not {config.watch.interval_s:g}"
@@ -371,4 +371,6 @@ def _check_api(api: ApiConfig, name: str) -> None:
             raise SetupError(f"{name}: {one!r} in api.hosts or api.cors is no name", f"mend it in {name}")
     for origin in api.cors:
         if origin != "*" and not re.fullmatch(r"https?://[^/]+", origin):
-            raise SetupError(f"{name}: api.cors names origins, as https://leaf.example.org, not {origin!r}")
+            raise SetupError(
+                f"{name}: api.cors names origins, as https://leaf.example.org, not {origin!r}", f"mend it in {name}"
+            )
