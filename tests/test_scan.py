@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from api_client import until
 from conftest import photo, sh
 from plantops import dirhash, dvc, pipeline, scan
 from plantops.config import DataConfig, load
@@ -84,6 +87,27 @@ def test_dvc_adds_reason_is_told(project: Path) -> None:
         dvc.add(project, [project / RAW / "Bob's leaf"], print)
     assert "dvc.yaml" in failed.value.message
     assert shlex.split(failed.value.hint) == ["dvc", "add", f"{RAW}/Bob's leaf"]
+
+
+@pytest.mark.ci
+def test_what_an_upload_renames_under_dvc_add_is_said_to_move(project: Path) -> None:
+    folder = project / RAW / "Upload"
+    folder.mkdir()
+    (folder / "nowhere.jpg").symlink_to("none")
+    with pytest.raises(StepFailed, match=r"dvc add failed:\n.*nowhere\.jpg"):
+        dvc.add(project, [folder], print)
+    (folder / "nowhere.jpg").unlink()
+    upload = "import itertools, os, sys, time\nfor n in itertools.count():\n  half = f'{sys.argv[1]}/{n}.part'\n"
+    upload += "  open(half, 'w').write(str(n))\n  time.sleep(.005)\n  os.replace(half, f'{sys.argv[1]}/{n}.jpg')"
+    with subprocess.Popen([sys.executable, "-c", upload, folder]) as uploading:
+        try:
+            until(lambda: list(folder.glob("*.jpg")), what="the first photo")
+            with pytest.raises(StepFailed, match="photos moved while they were read, by dvc add") as failed:
+                dvc.add(project, [folder], print)
+        finally:
+            uploading.kill()
+    assert failed.value.hint == "run again when the copying is done"
+    dvc.add(project, [folder], print)
 
 
 @pytest.mark.ci

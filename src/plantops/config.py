@@ -333,7 +333,7 @@ def _check(config: Config, name: str) -> None:
     }  # fmt: skip
     for key, port in ports.items():
         if not 1 <= port <= 65535:
-            raise SetupError(f"{name}: {key} must lie between 1 and 65535, not {port}")
+            raise SetupError(f"{name}: {key} must lie between 1 and 65535, not {port}", f"mend it in {name}")
     _check_api(config.api, name)
     if config.serve.replay > MOST_REPLAYED:
         said = f"serve.replay keeps at most {MOST_REPLAYED} photos, not {config.serve.replay}"
@@ -375,4 +375,6 @@ def _check_api(api: ApiConfig, name: str) -> None:
             raise SetupError(f"{name}: {one!r} in api.hosts or api.cors is no name", f"mend it in {name}")
     for origin in api.cors:
         if origin != "*" and not re.fullmatch(r"https?://[^/]+", origin):
-            raise SetupError(f"{name}: api.cors names origins, as https://leaf.example.org, not {origin!r}")
+            raise SetupError(
+                f"{name}: api.cors names origins, as https://leaf.example.org, not {origin!r}", f"mend it in {name}"
+            )

@@ -266,7 +266,8 @@ def _explain(stage: str, failed: process.Failed, adding: str = "") -> StepFailed
         return StepFailed(f"another DVC command is working in this project:\n{tail}", "wait for it, then plantops run")
     if any("Unable to read RWLock-file" in line for line in failed.tail):
         return StepFailed(f"DVC cannot read its own locks:\n{tail}", "plantops doctor --fix")
-    if adding and any("No such file or directory" in line for line in failed.tail):  # an upload gave it its own name
+    gone = re.search(r"No such file or directory: '(.+)'", tail)
+    if adding and gone and not os.path.islink(gone[1]):  # an upload gave it another name
         return StepFailed(f"{MOVED}, by dvc add:\n{tail}", "run again when the copying is done")
     if adding:
         return StepFailed(f"dvc add failed:\n{tail}", adding)

@@ -28,6 +28,7 @@ from plantops import (
     share,
     steps,
     store,
+    switchover,
 )  # fmt: skip
 from plantops.config import CODE, PIPELINE, Config
 from plantops.console import Console
@@ -158,7 +159,7 @@ def _walk(work: steps.Work) -> None:
         if not step.switches:
             _take(work, step)
     with lock.hold(work.config.state, lock.SWITCH, patience=60), work.undo:
-        steps.still_wanted(work)
+        switchover.still_wanted(work)
         for step in todo:
             if step.switches:
                 _take(work, step)

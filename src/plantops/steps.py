@@ -1,137 +1,23 @@
-"""The steps of a run: each a name and a function. The only place where hands and judgement meet."""
+"""The steps of a run, in order, and its first half: look, train, record, judge, put on the shelf.
+
+The only place, with `switchover.py`, where hands and judgement meet.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, replace
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import Any
 
-from plantops import (
-    artifacts,
-    code,
-    deploy,
-    detect,
-    dvc,
-    effort,
-    gate,
-    git,
-    judgement,
-    lineage,
-    lock,
-    news,
-    notify,
-    plan,
-    replay,
-    training,
-)  # fmt: skip
-from plantops.bundle import BadBundle, Bundle
-from plantops.config import LOCK, Config
-from plantops.console import Console
-from plantops.errors import PlantopsError, Refused, StepFailed
-from plantops.plan import Plan
-from plantops.probation import Probation, figures, look_on, remember
-from plantops.shelf import Shelf
-from plantops.store import Release, Store, now
-from plantops.tracking import Tracker
-from plantops.views import recount, show
+from plantops import artifacts, detect, dvc, effort, gate, judgement, lineage, lock, plan, switchover, training
+from plantops.bundle import Bundle
+from plantops.config import LOCK
+from plantops.errors import Refused
+from plantops.store import Release, now
+from plantops.views import recount
+from plantops.work import Options, Skipped, Step, Work, serving
 
-if TYPE_CHECKING:
-    from plantops.look import Look  # with NumPy and Pillow: not before there is something to run
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the user asked for on the command line."""
-
-    force: bool = False
-    skip_dvc: bool = False
-    skip_docker: bool = False
-    skip_deploy: bool = False
-    accept_anyway: str = ""
-
-
-class Skipped(str):
-    """A step's note, when the step had nothing to do or was left out."""
-
-
-@dataclass
-class Work:
-    """What one run knows; the steps fill in the second half as they go."""
-
-    config: Config
-    store: Store
-    console: Console
-    options: Options
-    run: str
-    plan: Plan
-    git: git.State
-    shelf: Shelf
-    tracker: Tracker
-    backend: deploy.Backend
-    undo: ExitStack = field(default_factory=ExitStack)
-
-    left_behind: dict[str, Any] = field(default_factory=dict)
-    seen: Look | None = None
-    ran: training.Ran = field(default_factory=training.Ran)
-    mlflow_run: str | None = None
-    took: dict[str, Any] = field(default_factory=dict)
-    verdict: gate.Verdict | None = None
-    wandered: dict[str, str] = field(default_factory=dict)
-    release: Release | None = None
-    trial: deploy.Trial | None = None
-    switched: bool = False
-    probation: Probation | None = None
-
-    def bundle(self) -> Bundle:
-        """The candidate. Raises StepFailed when it is not whole."""
-        try:
-            return Bundle.load(self.shelf.candidate)
-        except BadBundle as error:
-            raise StepFailed(f"the candidate is not whole: {error}", "plantops run --force") from None
-
-    def chosen(self) -> Release:
-        """The release that this run is about."""
-        assert self.release, "a step that needs the release runs after it was staged"
-        return self.release
-
-    @property
-    def serves_already(self) -> bool:
-        """Whether the release is in service, answering, by the serving code that is installed."""
-        current, running = self.store.in_service(), self.backend.serving()
-        return (
-            current is not None
-            and current.id == self.chosen().id
-            and running is not None
-            and running.release == current.id
-            and self.store.serving_code() == serving(self.config)
-            and not deploy.moves(self.backend)
-        )
-
-
-@dataclass(frozen=True)
-class Step:
-    """A step: returns a note in words (or Skipped), or raises."""
-
-    name: str
-    run: Callable[[Work], str]
-    skip: Callable[[Options], str] = lambda _: ""
-    switches: bool = False
-
-
-def serving(config: Config, digest: str | None = None) -> str:
-    """Digest of what a release is served with: the code (by its own ``digest``, or as installed) and its settings."""
-    settings = {**asdict(config.serve), **asdict(config.api), "keep_alive_s": config.deploy.keep_alive_s}
-    return code.served_with(code.serving_digest() if digest is None else digest, settings)
-
-
-def still_wanted(work: Work) -> None:
-    """Raise Refused when the release was withdrawn while this run was on its way to it."""
-    now = work.store.release(work.release.id) if work.release else None
-    if now and now.withdrawn and not work.options.force:
-        raise Refused(f"{now.id} was withdrawn at {now.withdrawn}", f"plantops rollback {now.id} brings it back")
+__all__ = ["Options", "Skipped", "Step", "Work", "serving", "steps"]
 
 
 def look_at_photos(work: Work) -> str:
@@ -239,113 +125,6 @@ def stage(work: Work) -> str:
     return f"same model as release {name}" if known else f"release {name}" + (f", version {version}" if version else "")
 
 
-def take_accepted(work: Work) -> str:
-    """Without DVC: the newest candidate if it was accepted, else the release in service."""
-    try:
-        found = work.store.with_digest(Bundle.load(work.shelf.candidate).digest)
-    except BadBundle:
-        found = None
-    work.release = found if found and not found.withdrawn else work.store.in_service()
-    if work.release is None:
-        raise StepFailed("there is no accepted model yet", "plantops run")
-    return f"release {work.release.id}"
-
-
-def build(work: Work) -> str:
-    """What the backend needs before it can start the release."""
-    if work.options.skip_docker:
-        return Skipped(_no_image(work))
-    if _nothing_to_switch(work):
-        return Skipped(f"{work.chosen().id} serves already")
-    return work.backend.build(work.shelf.release(work.chosen().id), work.console.log)
-
-
-def try_(work: Work) -> str:
-    """Start it beside the old one and ask it the golden photos through HTTP, before any traffic."""
-    if _nothing_to_switch(work):
-        return Skipped("")
-    work.trial = work.backend.start(work.shelf.release(work.chosen().id))
-    work.undo.callback(_give_up, work)
-    worst = work.backend.try_golden(work.trial)
-    names = judgement.renaming(work.store, work.shelf, work.chosen().id)
-    more = replay.before_switch(work.config, work.store, work.console, work.backend, work.trial, names)
-    return f"golden photos answered, off by {worst:.1e} at most{more}"
-
-
-def switch(work: Work) -> str:
-    """Traffic moves to it; the old one still stands."""
-    if work.trial is None:
-        return Skipped("")
-    if work.config.deploy.auto_rollback != "off":
-        before = figures(work.backend) if work.store.in_service() else None
-        names = judgement.renaming(work.store, work.shelf, work.chosen().id)
-        work.probation = Probation(work.backend, work.chosen().id, before and before.called(names))
-    work.backend.switch(work.trial)
-    work.switched = True
-    return f"{work.chosen().id} answers on {work.backend.url}"
-
-
-def watch(work: Work) -> str:
-    """Look on for a while, the old one standing by. Raises Refused when it answers worse than that one did."""
-    if work.trial is None:
-        return Skipped("")
-    seconds, one = work.config.deploy.watch_seconds, work.probation
-    look = partial(look_on, work.config, work.store, work.console, one)
-    work.backend.watch(seconds, look)
-    look(at_once=True)
-    if one and one.wrong:
-        notify.post(work.config, work.console, news.misbehaves(work.config, one.release, one.wrong))
-        return f"looked on for {seconds:g} s: {'; '.join(one.wrong)}"
-    return f"well for {seconds:g} s{one.sentence() if one else ''}"
-
-
-def promote(work: Work) -> str:
-    """The store says that it is in service; production, aliases and the rest follow."""
-    release = work.chosen()
-    if work.trial is not None:
-        remember(work.store, work.probation)
-        work.store.put_in_service(release.id, serving(work.config, work.backend.serving_code()), f"run {work.run}")
-        deploy.remember(work.store, work.backend.name)
-        work.undo.pop_all()
-        for sentence in work.backend.settle():
-            work.console.say(f"    {sentence}", "yellow")
-    for sentence in show(work.config, work.store, work.tracker):
-        work.console.say(f"    {sentence}", "grey")
-    _open_pages(work)
-    return f"{release.id} is in service" if work.trial else Skipped(f"{release.id} was in service already")
-
-
-def _open_pages(work: Work) -> None:
-    """What stands beside the API: it must not fail a release."""
-    try:
-        work.backend.open_pages(lambda sentence: work.console.say(f"    {sentence}", "grey"))
-    except PlantopsError as error:
-        said = "".join(f"    {line}\n" for line in error.message.splitlines())
-        work.console.say(f"{said}      try: {error.hint}", "yellow")
-
-
-def _no_image(work: Work) -> str:
-    builds = work.backend.built() is not None
-    return "left out by --skip-docker" if builds else "nothing to skip: the local backend builds no image"
-
-
-def _nothing_to_switch(work: Work) -> bool:
-    return not work.options.force and work.serves_already
-
-
-def _give_up(work: Work) -> None:
-    """A release that was not promoted leaves; the old one answers as before."""
-    if work.trial is None:
-        return
-    try:
-        if work.switched:
-            work.backend.back()
-        else:
-            work.backend.abandon(work.trial)
-    except PlantopsError as error:
-        work.console.error(error)
-
-
 def _facts(work: Work, name: str, bundle: Bundle, version: int | None) -> dict[str, Any]:
     """What release.json says: where the model comes from and why it was accepted."""
     return {
@@ -384,7 +163,7 @@ def _no_deploy(options: Options) -> str:
 
 def steps(options: Options) -> list[Step]:
     """The steps of a run, in order."""
-    taken = [Step("take", take_accepted)] if options.skip_dvc else []
+    taken = [Step("take", switchover.take_accepted)] if options.skip_dvc else []
     return [
         Step("look", look_at_photos, _no_dvc),
         Step("reproduce", reproduce, _no_dvc),
@@ -392,9 +171,9 @@ def steps(options: Options) -> list[Step]:
         Step("gate", judge, _no_dvc),
         Step("stage", stage, _no_dvc),
         *taken,
-        Step("build", build, _no_deploy),
-        Step("try", try_, _no_deploy, switches=True),
-        Step("switch", switch, _no_deploy, switches=True),
-        Step("watch", watch, _no_deploy, switches=True),
-        Step("promote", promote, _no_deploy, switches=True),
+        Step("build", switchover.build, _no_deploy),
+        Step("try", switchover.try_, _no_deploy, switches=True),
+        Step("switch", switchover.switch, _no_deploy, switches=True),
+        Step("watch", switchover.watch, _no_deploy, switches=True),
+        Step("promote", switchover.promote, _no_deploy, switches=True),
     ]

@@ -76,12 +76,7 @@ def make(backbone: str, classes: int, size: int, pretrained: bool = False) -> to
 
     Raises StepFailed when timm knows no such name, or the weights cannot be had.
     """
-    name = backbone.partition(".")[0]
-    if not timm.is_model(name):
-        close = difflib.get_close_matches(name, timm.list_models(), 3)
-        raise StepFailed(
-            f"params.yaml: timm knows no model.backbone `{backbone}`", f"one of: {', '.join(close) or 'resnet10t'}"
-        )
+    _check_known(backbone)
     options = {"img_size": size} if takes_one_size(backbone) else {}
     network = _create(backbone, pretrained, num_classes=classes, **options)
     return network.to(memory_format=torch.channels_last)
@@ -99,8 +94,18 @@ def _create(backbone: str, pretrained: bool, **options: Any) -> torch.nn.Module:
         ) from error
 
 
+def _check_known(backbone: str) -> None:
+    name = backbone.partition(".")[0]
+    if not timm.is_model(name):
+        close = difflib.get_close_matches(name, timm.list_models(), 3)
+        raise StepFailed(
+            f"params.yaml: timm knows no model.backbone `{backbone}`", f"one of: {', '.join(close) or 'resnet10t'}"
+        )
+
+
 def normalisation(backbone: str) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """Mean and std per channel that ``backbone`` was, or would be, pretrained with."""
+    """Mean and std per channel that ``backbone`` was, or would be, pretrained with. Raises StepFailed."""
+    _check_known(backbone)
     settings = timm.get_pretrained_cfg(backbone)
     return tuple(settings.mean), tuple(settings.std)
 
