@@ -181,6 +181,7 @@ def test_a_kill_leaves_whole_releases_or_none(root: Path, capsys: pytest.Capture
     assert on_shelf(root) == set("abh")
 
 
+@pytest.mark.ci
 def test_the_command(project: Path) -> None:
     assert plantops("gc", cwd=project).stdout == "nothing to remove\n"
     refused = plantops("gc", "--dvc", cwd=project, check=False)
