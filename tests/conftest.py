@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -85,10 +86,21 @@ def photo(path: Path, colour: tuple[int, int, int], size: int = 40) -> None:
     Image.new("RGB", (size, size), colour).save(path, quality=95)
 
 
-@pytest.fixture(scope="session")
-def _template(tmp_path_factory: pytest.TempPathFactory, _own_home: None) -> Path:
-    """A project as `plantops init` makes it, with two classes of three photos under DVC."""
-    folder = tmp_path_factory.mktemp("template") / "project"
+def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """What ``make`` lays out in a folder, made by the first of our processes that wants it, and shared by all."""
+    base = factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with (base / f"{name}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if not (base / name).exists():
+            shutil.rmtree(base / f"{name}.new", ignore_errors=True)
+            (base / f"{name}.new").mkdir()
+            make(base / f"{name}.new/project")
+            (base / f"{name}.new").rename(base / name)
+    return base / name / "project"
+
+
+def _two_classes(folder: Path) -> None:
     plantops("init", str(folder), cwd=folder.parent)
     config = (folder / "config.yaml").read_text()
     (folder / "config.yaml").write_text(config.replace("backend: auto", "backend: local"))
@@ -99,7 +111,12 @@ def _template(tmp_path_factory: pytest.TempPathFactory, _own_home: None) -> Path
     sh("dvc", "add", "--quiet", *sorted(raw.glob("*/")), cwd=folder)
     sh("git", "add", ".", cwd=folder)
     sh("git", "commit", "-q", "-m", "Add two classes", cwd=folder)
-    return folder
+
+
+@pytest.fixture(scope="session")
+def _template(tmp_path_factory: pytest.TempPathFactory, _own_home: None) -> Path:
+    """A project as `plantops init` makes it, with two classes of three photos under DVC."""
+    return once(tmp_path_factory, "template", _two_classes)
 
 
 @pytest.fixture

@@ -49,6 +49,7 @@ def test_photos_that_came_went_or_changed_since_dvc_add(project: Path) -> None:
     assert "other content in its 3 photos" in look(project)[0]
 
 
+@pytest.mark.ci
 def test_same_size_and_time_but_another_inode_is_read_again(project: Path) -> None:
     folder = project / RAW / "Potato___Late_blight"
     one = sorted(folder.iterdir())[0]
@@ -123,6 +124,7 @@ def test_links_to_folders_are_not_followed_as_dvc_does_not(project: Path) -> Non
     assert look(project) == []
 
 
+@pytest.mark.ci
 def test_a_class_folder_that_is_a_link_is_looked_into(project: Path) -> None:
     folder = project / RAW / "Potato___Late_blight"
     folder.rename(project / "potatoes")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import runpy
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,20 @@ AUDIT = runpy.run_path(str(ROOT / "scripts/audit"))
 )
 def test_a_licence_is_allowed_by_all_its_parts_or_one_alternative(text: str, right: bool) -> None:
     assert AUDIT["allowed"](text) is right
+
+
+@pytest.mark.parametrize(
+    ("package", "said"),
+    [
+        ("huey", "Permission is hereby granted, free of charge"),
+        ("skops", "MIT License"),
+        ("grandalf", "either one of the two licenses"),
+    ],
+)
+def test_what_metadata_does_not_say_is_in_the_licence_that_is_installed(package: str, said: str) -> None:
+    (licence,) = [one for one in metadata.files(package) or [] if one.name == "LICENSE"]
+    assert said in licence.read_text()
+    assert package in AUDIT["NAMED"]
 
 
 def test_what_cannot_be_asked_is_no_pass(capfd: pytest.CaptureFixture[str]) -> None:

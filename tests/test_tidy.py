@@ -191,6 +191,7 @@ def test_what_killed_commands_left_half_made_goes(root: Path, capsys: pytest.Cap
     assert list((root / "models/refused").iterdir()) == []
 
 
+@pytest.mark.ci
 def test_the_command(project: Path) -> None:
     assert plantops("gc", cwd=project).stdout == "nothing to remove\n"
     refused = plantops("gc", "--dvc", cwd=project, check=False)

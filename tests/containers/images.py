@@ -59,7 +59,7 @@ class Workshop:
 def make_root(root: Path) -> Path:
     """What `plantops init` gives a project to build from, among things that are nobody else's."""
     (root / "docker").mkdir(parents=True)
-    for name in (image.DOCKERFILE, image.PACKAGES, ".dockerignore"):
+    for name in (image.DOCKERFILE, image.PACKAGES, image.LIST, ".dockerignore"):
         shutil.copyfile(ROOT / name, root / name)
     for name in ("config.yaml", ".env", "docker/.env", "docker/secret.txt", "data/raw/notes.txt", "models/key"):
         (root / name).parent.mkdir(parents=True, exist_ok=True)

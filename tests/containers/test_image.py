@@ -173,6 +173,10 @@ def test_it_holds_what_serving_reads_and_no_more(workshop: Workshop, built: dict
     assert {"onnxruntime", "numpy", "pil", "fastapi", "uvicorn", "prometheus_client"} <= packages
     assert not packages & set(NEVER)
     assert not [name for name in found if "/tests/" in name or name.endswith(".pyi")]
+    listed = json.loads((ROOT / image.LIST).read_text())["components"]
+    assert "opt/image.cdx.json" in files
+    dists = {name.split("/")[2].partition(".dist-info")[0] for name in files if ".dist-info/" in name}
+    assert {f"{one['name'].replace('-', '_')}-{one['version']}" for one in listed} == {one.lower() for one in dists}
     assert all(facts[2:4] == (0, 0) for facts in found.values()), "the user it runs as owns a file"
 
 

@@ -70,6 +70,7 @@ def test_a_copy_is_decoded_in_full_once(garden: Path) -> None:
     assert again == []
 
 
+@pytest.mark.ci
 def test_what_a_look_has_hashed_is_not_hashed_again_by_check(project: Path) -> None:
     raw = project / RAW
     with opened(raw) as first:

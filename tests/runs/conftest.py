@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from api_client import free_port
-from conftest import ROOT, plantops, sh
+from conftest import ROOT, once, plantops, sh
 from runs import cheap
 
 
 @pytest.fixture(scope="session")
 def ready(tmp_path_factory: pytest.TempPathFactory, _own_home: None) -> Path:
     """A project on which nothing was run yet."""
-    return cheap.make(tmp_path_factory.mktemp("ready") / "project")
+    return once(tmp_path_factory, "ready", cheap.make)
 
 
 @pytest.fixture

@@ -13,6 +13,8 @@ from plantops.store import Store
 from runs.barred import bar
 from runs.cheap import RAW
 
+pytestmark = pytest.mark.ci
+
 
 def drop(folder: Path, table: str) -> None:
     """A memory that lost a table: nothing in plantops reckons with it."""
@@ -53,7 +55,6 @@ def test_a_folder_that_is_gone_is_no_bug(tmp_path: Path) -> None:
         assert "the folder that we are in is gone" in told.stderr
 
 
-@pytest.mark.ci
 def test_a_run_that_meets_a_bug_is_owed(project: Path) -> None:
     drop(project, "release")
     told = plantops("run", cwd=project, check=False)

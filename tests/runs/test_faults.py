@@ -21,6 +21,8 @@ from plantops.shelf import Shelf
 from plantops.store import Store
 from runs.cheap import aliases, answering, edit, make, state, url
 
+pytestmark = pytest.mark.ci
+
 STEPS = [one.name for one in steps.steps(steps.Options())]
 POINTS = [(name, moment) for name in STEPS for moment in ("start", "end")]
 
@@ -79,7 +81,6 @@ class Asker(threading.Thread):
             self.seen.add(answering(self.folder))
 
 
-@pytest.mark.ci
 @pytest.mark.parametrize(("name", "moment"), POINTS)
 def test_killed_in_a_first_run(project: Path, name: str, moment: str) -> None:
     fresh(project)
@@ -94,7 +95,6 @@ def test_killed_in_a_first_run(project: Path, name: str, moment: str) -> None:
     assert ("FINISHED", 1) in trainings(project)
 
 
-@pytest.mark.ci
 @pytest.mark.parametrize(("name", "moment"), POINTS)
 def test_killed_in_a_later_run_the_api_answers_throughout(project: Path, name: str, moment: str) -> None:
     if not answering(project):
@@ -116,7 +116,6 @@ def test_killed_in_a_later_run_the_api_answers_throughout(project: Path, name: s
     whole(project)
 
 
-@pytest.mark.ci
 @pytest.mark.parametrize("name", STEPS)
 def test_interrupted_in_each_step(project: Path, name: str) -> None:
     if not answering(project):

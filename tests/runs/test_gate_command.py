@@ -16,6 +16,8 @@ from plantops.bundle import Bundle
 from plantops.judgement.fair import renamed
 from runs.cheap import CLASSES, RAW, answering, commit, edit, leaves, state
 
+pytestmark = pytest.mark.ci
+
 AGAINST = "accuracy against the release in service"
 
 
@@ -39,7 +41,6 @@ def tags(folder: Path) -> dict[str, str]:
         return dict(rows)
 
 
-@pytest.mark.ci
 def test_the_gate_alone_and_overruled(project: Path) -> None:
     nothing = plantops("gate", cwd=project, check=False)
     assert (nothing.returncode, "there is no candidate" in nothing.stderr) == (2, True)
@@ -99,7 +100,6 @@ def test_the_gate_alone_and_overruled(project: Path) -> None:
     assert (mixed.returncode, "is not of the candidate: its accuracy is 0.0001" in mixed.stderr) == (1, True)
 
 
-@pytest.mark.ci
 def test_other_classes_are_compared_on_the_shared_ones(project: Path) -> None:
     plantops("run", "--skip-deploy", cwd=project)
     plantops("run", "--skip-dvc", cwd=project)

@@ -19,6 +19,8 @@ from plantops.store import FAILED, Release, Store, now
 from runs.barred import bar
 from runs.cheap import edit, state
 
+pytestmark = pytest.mark.ci
+
 PLANTOPS = [sys.executable, "-m", "plantops"]
 
 
@@ -49,7 +51,6 @@ def test_a_lock_of_another_user(project: Path) -> None:
         assert "try: sudo chown -R " in error
 
 
-@pytest.mark.ci
 def test_a_folder_of_models_that_another_user_made(project: Path) -> None:
     (project / "models").mkdir()
     barred = bar(project / "models/releases")
@@ -60,7 +61,6 @@ def test_a_folder_of_models_that_another_user_made(project: Path) -> None:
     assert "cannot be used" in state(project)["last_run"]["error"]
 
 
-@pytest.mark.ci
 def test_a_rollback_that_nobody_named_says_that_it_goes_to_drawn_leaves(project: Path) -> None:
     with Store(project / ".plantops") as store:
         for number, (name, drawn) in enumerate((("abc1234-drawn", True), ("abc1234-photos", False))):
@@ -114,7 +114,6 @@ def on_a_small_disk(project: Path, place: str, kilobytes: int, *command: str) ->
     return sh(*ALONE, "sh", "-c", script, cwd=project, check=False)
 
 
-@pytest.mark.ci
 @pytest.mark.skipif(not can_mount(), reason="no mount namespaces here")
 def test_no_room_for_the_release(project: Path) -> None:
     edit(project / "config.yaml", "min_free_gb: 1.0", "min_free_gb: 0")
@@ -125,7 +124,6 @@ def test_no_room_for_the_release(project: Path) -> None:
     assert (last["state"], last["error"]) == (FAILED, "the disk is full")
 
 
-@pytest.mark.ci
 @pytest.mark.skipif(not can_mount(), reason="no mount namespaces here")
 def test_no_room_for_the_state_and_its_log_and_the_next_run_takes_it_up(project: Path) -> None:
     edit(project / "config.yaml", "min_free_gb: 1.0", "min_free_gb: 0")

@@ -13,6 +13,8 @@ from api_client import free_port
 from conftest import plantops, sh
 from runs.cheap import CLASSES, RAW, answering, edit, get, leaves, state, url
 
+pytestmark = pytest.mark.ci
+
 SQLITE = "tracking_uri: sqlite:///mlruns/mlflow.db"
 
 
@@ -29,7 +31,6 @@ def port(project: Path) -> int:
     return int(url(project).rpartition(":")[2])
 
 
-@pytest.mark.ci
 def test_another_config_file_is_the_one_that_counts(project: Path) -> None:
     """Its port, its MLflow; from a folder inside, by a relative path."""
     taken = free_port()
@@ -52,7 +53,6 @@ def test_another_config_file_is_the_one_that_counts(project: Path) -> None:
     assert state(project)["mlflow"] is None
 
 
-@pytest.mark.ci
 def test_another_config_file_that_is_bad_or_away_is_named(project: Path) -> None:
     other = another(project, ("min_accuracy: 0.70", "min_accuracy: 70"))
     for command in ("run", "check", "status", "releases", "rollback", "up", "down", "watch"):
@@ -63,7 +63,6 @@ def test_another_config_file_that_is_bad_or_away_is_named(project: Path) -> None
     assert f"{project / 'none.yaml'} cannot be read: No such file or directory" in told.stderr
 
 
-@pytest.mark.ci
 def test_the_rules_and_the_port_of_another_config_file(project: Path) -> None:
     """A model that config.yaml's gate refuses is released by milder rules, on the other file's port."""
     edit(project / "params.yaml", "label_smoothing: 0.1", "label_smoothing: 0.95")
@@ -95,23 +94,20 @@ def raw_elsewhere(project: Path) -> None:
     [
         (no_commit, "has no commit yet"),
         (lambda p: (p / "dvc.yaml").write_text("stages: ["), "dvc.yaml is broken"),
-        pytest.param(lambda p: (p / "dvc.yaml").write_text("stages:"), "it holds no stages", marks=pytest.mark.ci),
+        pytest.param(lambda p: (p / "dvc.yaml").write_text("stages:"), "it holds no stages"),
         (raw_elsewhere, "params.yaml has prepare.raw: data/raw/Elsewhere, and stage prepare_data"),
         (lambda p: edit(p / "params.yaml", "\n  epochs: ", "\n  epoch: "), "params.yaml: unknown key `train.epoch`"),
         pytest.param(
             lambda p: edit(p / "params.yaml", f"raw: {RAW}", "raw: /photos"),
             "lies outside the project: /photos",
-            marks=pytest.mark.ci,
         ),
         pytest.param(
             lambda p: edit(p / "config.yaml", "min_free_gb: 1.0", "min_free_gb: 1000000"),
             "GB free",
-            marks=pytest.mark.ci,
         ),
         pytest.param(
             lambda p: edit(p / "config.yaml", SQLITE, "tracking_uri: http://127.0.0.1:9"),
             "http://127.0.0.1:9 does not",
-            marks=pytest.mark.ci,
         ),
     ],
 )
@@ -125,7 +121,6 @@ def test_a_dry_run_refuses_what_a_run_refuses(project: Path, spoil, says: str) -
     assert dry.stderr == wet.stderr
 
 
-@pytest.mark.ci
 def test_nothing_to_do_is_no_error_while_mlflow_is_away(project: Path) -> None:
     plantops("run", cwd=project)
     edit(project / "config.yaml", SQLITE, f"tracking_uri: http://127.0.0.1:{free_port()}")

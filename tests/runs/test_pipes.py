@@ -10,6 +10,8 @@ import pytest
 
 from runs.cheap import answering
 
+pytestmark = pytest.mark.ci
+
 
 def piped(folder: Path, reader: str, *argv: str) -> tuple[list[str], str]:
     """What `plantops … | reader` shows, plantops' exit code as the last line, and what it says on the side."""
@@ -20,7 +22,6 @@ def piped(folder: Path, reader: str, *argv: str) -> tuple[list[str], str]:
     return done.stdout.splitlines(), done.stderr
 
 
-@pytest.mark.ci
 def test_a_run_whose_reader_leaves_goes_on_to_its_end(project: Path) -> None:
     shown, complaints = piped(project, "head -1", "run")
     assert shown[1:] == ["status 0"]
@@ -36,7 +37,6 @@ def test_a_run_whose_reader_leaves_goes_on_to_its_end(project: Path) -> None:
     assert lines[-1].startswith("  log:")
 
 
-@pytest.mark.ci
 @pytest.mark.parametrize("argv", [["status"], ["check", "--json"], ["doctor"], ["run", "--dry-run"]])
 def test_a_reader_that_leaves_is_no_error(project: Path, argv: list[str]) -> None:
     # `true` ends before plantops says its first word.

@@ -11,6 +11,8 @@ from conftest import plantops, sh
 from runs.cheap import RAW
 from runs.test_doctor import listing
 
+pytestmark = pytest.mark.ci
+
 FEW = ("--classes", "2", "--per-class", "4")
 NAMES = ["Tomato___Early_blight", "Tomato___healthy"]
 
@@ -26,7 +28,6 @@ def drawn(folder: Path) -> dict[str, int]:
     return {one.name: len(list(one.iterdir())) for one in folder.iterdir() if one.is_dir()}
 
 
-@pytest.mark.ci
 def test_into_the_raw_folder_from_anywhere_in_the_project(empty: Path) -> None:
     told = plantops("sample", *FEW, cwd=empty / "data").stdout
     assert drawn(empty / RAW) == dict.fromkeys(NAMES, 4)
@@ -42,7 +43,6 @@ def test_into_the_raw_folder_from_anywhere_in_the_project(empty: Path) -> None:
     assert (other.returncode, "holds another sample" in other.stderr) == (2, True)
 
 
-@pytest.mark.ci
 def test_into_another_folder_outside_any_project(tmp_path: Path) -> None:
     told = plantops("sample", "some/where", *FEW, cwd=tmp_path).stdout
     assert drawn(tmp_path / "some/where") == dict.fromkeys(NAMES, 4)
@@ -62,7 +62,6 @@ def test_photos_are_never_mixed_with_drawn_leaves(project: Path) -> None:
     assert listing(project) == before
 
 
-@pytest.mark.ci
 def test_impossible_wishes_are_refused(empty: Path) -> None:
     for wish in (["--classes", "1"], ["--classes", "99"], ["--per-class", "3"], ["--per-class", "many"]):
         refused = plantops("sample", *wish, cwd=empty, check=False)

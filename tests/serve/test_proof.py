@@ -116,6 +116,7 @@ def test_a_model_of_another_task_is_refused(tmp_path: Path) -> None:
     assert "5 outputs" in (load(folder).reason or "")
 
 
+@pytest.mark.ci
 def test_starting_then_healthy(worker: Any, tmp_path: Path) -> None:
     folder = make_release(tmp_path / "slow")
     manifest = (folder / MANIFEST).read_text()
@@ -140,6 +141,7 @@ def test_starting_then_healthy(worker: Any, tmp_path: Path) -> None:
     assert predict(running.port, photo(1)).headers["x-plantops-release"] == "slow"
 
 
+@pytest.mark.ci
 def test_a_bundle_that_fails_its_golden_photos_never_answers(worker: Any, tmp_path: Path) -> None:
     running = worker(make_bundle(tmp_path / "b", preprocessing=dataclasses.replace(SPEC, turn=False)))
     until(lambda: get(running.port, "/health").json["status"] == "failed", what="failed")

@@ -18,6 +18,8 @@ from plantops import kept
 from plantops.serve import schema
 from serve.looking import EVERYTHING_UNSURE, looking_release
 
+pytestmark = pytest.mark.ci
+
 README = (ROOT / "README.md").read_text()
 API = README[README.index("## The API") : README.index("## With Docker")]
 
