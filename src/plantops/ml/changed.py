@@ -1,4 +1,4 @@
-"""Test photos as they might also have come: compressed, blurred, darker, lighter, turned."""
+"""Test photos as they might also have come: compressed, blurred, darker, lighter, turned, without their background."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageFilter
 
+from plantops.ml import shortcut
 from plantops.photo import decode
 from plantops.preprocess import Preprocessing
 
@@ -16,10 +17,11 @@ Pixels = NDArray[np.uint8]
 TITLES = {
     "jpeg_40": "JPEG quality 40", "blurred": "blurred by one pixel in 128", "darker": "40 % darker",
     "lighter": "40 % lighter", "turned_90": "turned by 90°", "turned_20": "turned by 20°",
-    "exif": "lying, with an EXIF note to turn it",
+    "exif": "lying, with an EXIF note to turn it", "on_grey": "the leaf alone, on plain grey",
 }  # fmt: skip
 _ORIENTATION = 0x0112
 _TURNED_LEFT = 6  # to be turned right by who reads it
+_GREY = np.uint8(128)
 
 
 def changes(spec: Preprocessing) -> dict[str, Callable[[Pixels], Pixels]]:
@@ -33,6 +35,7 @@ def changes(spec: Preprocessing) -> dict[str, Callable[[Pixels], Pixels]]:
         "turned_90": lambda photo: photo.transpose(Image.Transpose.ROTATE_90),
         "turned_20": lambda photo: photo.rotate(20, Image.Resampling.BILINEAR, fillcolor=_corner(photo)),
         "exif": lambda photo: _by_exif(photo, spec),
+        "on_grey": _on_grey,
     }
     return {name: _each(change) for name, change in one_by_one.items()}
 
@@ -62,3 +65,10 @@ def _by_exif(photo: Image.Image, spec: Preprocessing) -> Image.Image:
     file = io.BytesIO()
     photo.transpose(Image.Transpose.ROTATE_90).save(file, "JPEG", quality=100, subsampling=0, exif=exif)
     return Image.fromarray(decode(file.getvalue(), spec))
+
+
+def _on_grey(photo: Image.Image) -> Image.Image:
+    """Without its background, where the leaf can be told from it by its colour; else as it is."""
+    shown = np.asarray(photo)
+    mask = shortcut.leaf(shown)
+    return photo if mask is None else Image.fromarray(np.where(mask[..., None], shown, _GREY))
