@@ -24,15 +24,18 @@ def main() -> None:
     options = _options()
     with common.workplace(options.work) as bench:
         if options.photos:
-            print(
-                table(
-                    ["processes", "seed", "best macro-F1 on validation photos", "seconds"],
-                    list(_trained(bench, options)),
-                )
-            )
+            head = ["processes", "seed", "best macro-F1 on validation photos", "seconds"]
+            _show(head, _trained(bench, options))
         else:
             head = ["photos", "seconds", "photos a second", "peak MiB", "bytes a photo more than before"]
-            print(table(head, list(_prepared(bench, options.sizes))))
+            _show(head, _prepared(bench, options.sizes))
+
+
+def _show(head: list[str], rows: Iterator[list[object]]) -> None:
+    """Row by row, as they come: the last may take an hour."""
+    print(table(head, []), flush=True)
+    for row in rows:
+        print(table([str(cell) for cell in row], []).splitlines()[0], flush=True)
 
 
 def _options() -> argparse.Namespace:

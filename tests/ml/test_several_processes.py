@@ -115,6 +115,7 @@ def test_a_process_that_is_killed_is_replaced_and_the_result_is_the_same(two: Pa
         said, _ = stage.communicate(timeout=240)
     assert stage.returncode == 0, said
     assert "go on from the last whole epoch" in said
+    assert "torch/distributed" not in said
     assert rows(folder) == rows(two)
     assert same_model(folder, two)
     assert (folder / "models/checkpoint/course.csv").read_text() == (two / "models/checkpoint/course.csv").read_text()
@@ -212,19 +213,24 @@ def machines() -> Iterator[tuple[str, str]]:
             subprocess.run(["ip", "netns", "del", name], capture_output=True, timeout=20)
 
 
-def test_two_machines_learn_as_two_processes_on_one(two: Path, tmp_path: Path, machines: tuple[str, str]) -> None:
+def test_two_machines_learn_as_two_processes_on_one_though_a_process_is_killed(
+    two: Path, tmp_path: Path, machines: tuple[str, str]
+) -> None:
     folder = project(tmp_path / "p", devices=1, nodes=2)
     here, there = (["ip", "netns", "exec", name] for name in machines)
     torchrun = [
         *there, str(Path(sys.executable).parent / "torchrun"), "--nnodes", "2", "--nproc-per-node", "1",
-        "--rdzv-backend", "c10d", "--rdzv-endpoint", "10.199.77.1:29400", "--rdzv-id", "plantops",
-        "--local-addr", "10.199.77.2", "-m", STAGE,
+        "--max-restarts", "3", "--rdzv-backend", "c10d", "--rdzv-endpoint", "10.199.77.1:29400",
+        "--rdzv-id", "plantops", "--local-addr", "10.199.77.2", "-m", STAGE,
     ]  # fmt: skip
     cable = f"pt{os.getpid() % 100000}"
-    first = training(folder, [*here, *COMMAND], PET_RDZV_ENDPOINT="10.199.77.1:29400", GLOO_SOCKET_IFNAME=f"{cable}a")
-    second = training(folder, torchrun, GLOO_SOCKET_IFNAME=f"{cable}b", OMP_NUM_THREADS="1")
+    alike = {"OMP_NUM_THREADS": "1", "PET_RDZV_ENDPOINT": "10.199.77.1:29400"}  # as `two` had: sums come out the same
+    first = training(folder, [*here, *COMMAND], GLOO_SOCKET_IFNAME=f"{cable}a", **alike)
+    second = training(folder, torchrun, GLOO_SOCKET_IFNAME=f"{cable}b", **alike)
     with first as stage, second as other:
-        said, _ = stage.communicate(timeout=200)
+        until(has_epochs(folder, 3), 240, "three epochs")
+        os.kill(workers(folder)["1"], signal.SIGKILL)
+        said, _ = stage.communicate(timeout=240)
         theirs, _ = other.communicate(timeout=240)
     assert stage.returncode == 0, f"{said}\n{theirs}"
     assert other.returncode == 0, theirs

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -44,7 +44,11 @@ def survey(raw: Path, unrecorded: bool = False) -> Survey:
     In a run of plantops, a class that is not under DVC came after the run had seen to that: it is the next change,
     unless ``unrecorded`` ones are wanted, too.
     """
-    files, links = {}, []
+    links: list[str] = []
+    return Survey(dict(sorted(_walk(raw, links))), tuple(sorted(links)))
+
+
+def _walk(raw: Path, links: list[str]) -> Iterator[tuple[str, Signature]]:
     left_out, here = _dvcignore(), os.path.relpath(raw)
     class_by_class = not unrecorded and recorded_as_read() and not raw.with_name(f"{raw.name}.dvc").exists()
     for folder, folders, names in os.walk(raw):
@@ -55,12 +59,10 @@ def survey(raw: Path, unrecorded: bool = False) -> Survey:
             folders[:] = [name for name in folders if f"{name}.dvc" in names]
         links += [prefix + name for name in folders if os.path.islink(os.path.join(folder, name))]
         for name in names:
-            path = os.path.join(folder, name)
             ignored = name in _IGNORED or left_out.match_file(f"{here}/{prefix}{name}")
-            signature = None if ignored else _signature(path)
+            signature = None if ignored else _signature(os.path.join(folder, name))
             if signature:
-                files[prefix + name] = signature
-    return Survey(dict(sorted(files.items())), tuple(sorted(links)))
+                yield prefix + name, signature
 
 
 def check_unmoved(raw: Path, before: Survey, md5s: Mapping[str, str]) -> int:
@@ -70,12 +72,15 @@ def check_unmoved(raw: Path, before: Survey, md5s: Mapping[str, str]) -> int:
     error only where nobody puts DVC's record right afterwards (see :func:`recorded_as_read`): DVC would record,
     after the stage, photos that training never saw (treeverse/dvc#11058).
     """
-    now = survey(raw).files
-    came = [f"{plain(path)} came" for path in now if path not in md5s]
-    read = {path: now.get(path) for path in md5s if not recorded_as_read() or is_photo(path)}
-    went = [f"{plain(path)} went" for path, signature in read.items() if signature is None]
-    touched = [path for path, signature in read.items() if signature and signature != before.files[path]]
-    changed = [f"{plain(path)} changed" for path in touched if _md5(raw / path) != md5s[path]]
+    came, touched, unseen = [], [], set(md5s)
+    for path, signature in _walk(raw, []):
+        unseen.discard(path)
+        if path not in md5s:
+            came.append(f"{plain(path)} came")
+        elif _minded(path) and signature != before.files[path]:
+            touched.append(path)
+    went = [f"{plain(path)} went" for path in md5s if path in unseen and _minded(path)]
+    changed = [f"{plain(path)} changed" for path in sorted(touched) if _md5(raw / path) != md5s[path]]
     moved = went + changed + ([] if recorded_as_read() else came)
     if moved:
         more = f" and {len(moved) - _SHOWN} more" if len(moved) > _SHOWN else ""
@@ -84,6 +89,11 @@ def check_unmoved(raw: Path, before: Survey, md5s: Mapping[str, str]) -> int:
             "run again when the copying is done: dvc repro --force --single-item prepare_data",
         )
     return len(came)
+
+
+def _minded(path: str) -> bool:
+    """Whether a file that moved is an error: where DVC's record is put right afterwards, a photo alone."""
+    return not recorded_as_read() or is_photo(path)
 
 
 def recorded_as_read() -> bool:

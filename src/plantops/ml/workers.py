@@ -93,7 +93,7 @@ def launch(params: Params) -> None:
         raise _died(error.failures) from None
     except RendezvousError as error:
         raise StepFailed(
-            f"the {train.nodes} nodes of train.nodes did not come together: {error}",
+            f"the {train.nodes} nodes of train.nodes did not come together: {str(error) or type(error).__name__}",
             "start torchrun on the others (docs/scale.md)",
         ) from None
     _raise_told()
@@ -176,9 +176,7 @@ def _meeting(nodes: int) -> dict[str, Any]:
 
 def _hush() -> None:
     """torchrun's own remarks say in many words what :func:`_died` says in one."""
-    logger = logging.getLogger("torch.distributed")
-    logger.addHandler(logging.NullHandler())
-    logger.propagate = False
+    logging.getLogger("torch.distributed").handlers = [logging.NullHandler()]  # torch lets it hand on nothing
 
 
 def _told() -> list[Path]:
