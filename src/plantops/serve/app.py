@@ -18,11 +18,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from plantops.photo import NotAPhoto
 from plantops.serve import schema
 from plantops.serve.feedback import add_feedback
+from plantops.serve.form import Upload
 from plantops.serve.ids import request_id
 from plantops.serve.page import add_page
 from plantops.serve.schema import Batch, BatchError, BatchItem, Classes, Health, ModelDetails, Prediction, Problem
 from plantops.serve.service import Service
-from plantops.serve.uploads import Upload, photos
+from plantops.serve.uploads import photos
 
 # plantops itself asks, with golden photos: they are no traffic.
 PROBE = "x-plantops-probe"
