@@ -7,6 +7,8 @@ import json
 import re
 import shutil
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -17,7 +19,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
-from api_client import HOST, Answer, read
+from api_client import HOST, Answer, read, until
 from bundle_factory import photo
 from conftest import plantops, sh
 from plantops import config, kept
@@ -40,7 +42,7 @@ def full(project: Path) -> Path:
     for number in range(3):
         scores = [{"class": CLASS, "confidence": 0.4}, {"class": OTHER, "confidence": 0.3}]
         answer = {"prediction": CLASS, "confidence": 0.4, "unsure": True, "unlike": None, "top5_predictions": scores}
-        keep.photo(f"r{number}", photo(number), answer)
+        keep.photo(f"r{number}", photo(number), "JPEG", answer)
     keep.opinion({"request_id": "r1", "class": "Vine___Esca"})
     return project
 
@@ -115,7 +117,7 @@ def test_a_class_whose_photos_are_away_takes_no_new_one(box: Inbox, full: Path) 
 def test_drawn_leaves_and_photos_are_never_mixed(box: Inbox, full: Path) -> None:
     drawn = bytearray(photo(7))
     drawn[2:2] = b"\xff\xfe" + (len(DRAWN) + 2).to_bytes(2, "big") + DRAWN  # a JPEG comment
-    Keeper(box.folder, 10, 10**7).photo("drawn", bytes(drawn), {})
+    Keeper(box.folder, 10, 10**7).photo("drawn", bytes(drawn), "JPEG", {})
     with pytest.raises(SetupError, match="never mixed"):
         box.label("drawn", CLASS)
     (full / RAW / "DRAWN_SAMPLES.txt").touch()
@@ -179,6 +181,28 @@ def test_other_hosts_and_pages_are_refused(server: Server, box: Inbox) -> None:
     for origin in ("http://evil.example", "null", "", f"https://{HOST}:{server.server_port}"):
         assert browser.ask("/reject", {"id": "r0"}, Origin=origin).status == 403
     assert len(box.waiting()) == 3
+
+
+def test_cookies_of_other_programs_on_this_machine_stand_in_no_ones_way(server: Server) -> None:
+    browser = Browser(server.server_port)
+    browser.enter(server.session.token)
+    for odd in ("a/b=1", "@x", "=", "expires", "x=\xe9"):
+        assert browser.ask("/list", Cookie=f"{odd}; {browser.cookie}").status == 200
+        assert browser.ask("/list", Cookie=odd).status == 403
+
+
+def test_a_browser_that_goes_away_says_nothing_in_the_terminal(
+    server: Server, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def handling() -> int:
+        return sum("process_request" in one.name for one in threading.enumerate())
+
+    with socket.create_connection((HOST, server.server_port)) as client:
+        client.sendall(b"GET / HTTP/1.1\r\n")
+        until(lambda: handling() == 1, what="its being heard")
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset
+    until(lambda: handling() == 0, what="its end being seen")
+    assert capfd.readouterr().err == ""
 
 
 def test_it_shows_and_decides(server: Server, box: Inbox, full: Path) -> None:

@@ -75,7 +75,7 @@ def test_feedback_is_bounded_and_its_newest_stays(tmp_path: Path, monkeypatch: p
 def test_photos_are_bounded_in_number_the_oldest_goes(tmp_path: Path) -> None:
     keep = Keeper(tmp_path, 3, 10**7)
     for number in range(5):
-        keep.photo(f"r{number}", photo(number), {"prediction": "c"})
+        keep.photo(f"r{number}", photo(number), "JPEG", {"prediction": "c"})
     assert [one.id for one in kept.photos(tmp_path)] == ["r2", "r3", "r4"]
     assert all(one.answer == {"prediction": "c"} for one in kept.photos(tmp_path))
     assert len(list((tmp_path / kept.PHOTOS).iterdir())) == 6
@@ -87,7 +87,7 @@ def test_photos_are_bounded_in_bytes_with_what_a_crash_left(tmp_path: Path) -> N
     (tmp_path / kept.PHOTOS).mkdir()
     (tmp_path / kept.PHOTOS / ".torn.jpg").write_bytes(b"x" * size)
     for number in range(6):
-        keep.photo(f"r{number}", photo(number), {})
+        keep.photo(f"r{number}", photo(number), "JPEG", {})
         assert sum(one.stat().st_size for one in (tmp_path / kept.PHOTOS).iterdir()) <= 3 * size
     assert [one.id for one in kept.photos(tmp_path)][-1] == "r5"
     assert not (tmp_path / kept.PHOTOS / ".torn.jpg").exists()
@@ -95,8 +95,8 @@ def test_photos_are_bounded_in_bytes_with_what_a_crash_left(tmp_path: Path) -> N
 
 def test_the_first_photo_of_a_name_stays(tmp_path: Path) -> None:
     keep = Keeper(tmp_path, 5, 10**6)
-    keep.photo("same", photo(1), {"first": True})
-    keep.photo("same", photo(2, kind="PNG"), {"first": False})
+    keep.photo("same", photo(1), "JPEG", {"first": True})
+    keep.photo("same", photo(2, kind="PNG"), "PNG", {"first": False})
     (only,) = kept.photos(tmp_path)
     assert only.path.read_bytes() == photo(1)
     assert json.loads(only.note.read_text()) == {"first": True}

@@ -8,7 +8,7 @@ import threading
 import time
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
 from plantops.deploy.probe import form
 from plantops.errors import SetupError, StepFailed
@@ -24,12 +24,13 @@ class Client:
     """The API at ``url``; ``key`` where it asks for one."""
 
     def __init__(self, url: str, key: str = "", top: int = 5) -> None:
-        parts = urlsplit(url if "://" in url else f"http://{url}")
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise SetupError(f"{url} is no URL of an API", "plantops predict --url http://HOST:PORT PHOTO")
-        self.url = f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+        parts = _parts(url)
+        path = quote(parts.path.rstrip("/"), safe="/%")
         self._secure, self._host = parts.scheme == "https", parts.netloc.rpartition("@")[2]
-        self._path = f"{parts.path.rstrip('/')}/predict?top={top}"
+        self.url = f"{parts.scheme}://{self._host}{path}"
+        self._path = f"{path}/predict?top={top}"
+        if not (key.isascii() and key.isprintable()):
+            raise SetupError("the key holds what no key of an API has", "plantops key makes one, for api.keys")
         self._headers = {KEY_HEADER: key} if key else {}
         self._own = threading.local()
 
@@ -84,3 +85,15 @@ class Client:
         except ValueError:
             said = {"detail": data[:200].decode(errors="replace")}
         return response.status, said if isinstance(said, dict) else {"detail": str(said)}
+
+
+def _parts(url: str) -> SplitResult:
+    """A URL, ``http`` where it does not say, in parts that can be asked. Raises SetupError."""
+    try:
+        parts = urlsplit(url if "://" in url else f"http://{url}")
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and " " not in parts.netloc
+    except ValueError:  # half an IPv6 address, a port that is no number
+        usable = False
+    if not usable:
+        raise SetupError(f"{url} is no URL of an API", "plantops predict --url http://HOST:PORT PHOTO")
+    return parts

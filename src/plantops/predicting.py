@@ -212,8 +212,10 @@ def _inside(folder: Path) -> Iterator[Path]:
     for where, folders, names in os.walk(folder):
         folders[:] = sorted(one for one in folders if not one.startswith("."))
         for name in sorted(names):
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in _ENDINGS:
-                yield Path(where, name)
+            path = Path(where, name)
+            wanted = not name.startswith(".") and os.path.splitext(name)[1].lower() in _ENDINGS
+            if wanted and (path.is_file() or not path.exists()):  # a pipe would be waited for; a lost link is said
+                yield path
 
 
 def _shown(path: Path) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -125,3 +127,37 @@ def test_without_a_folder_it_says_so(port: int) -> None:
     assert answer.status == 404
     assert "--kept" in answer.json["detail"]
     assert get(port, "/model/info").json["feedback"] is False
+
+
+def test_a_golden_photo_that_plantops_sends_is_not_kept(serving: tuple[int, Path]) -> None:
+    port, folder = serving
+    headers = {"Content-Type": KIND, "X-Plantops-Probe": "1"}
+    assert request(port, "POST", "/predict", form(("file", "golden.jpg", photo(1))), headers).json["unsure"] is True
+    assert predict(port, photo(2)).status == 200
+    assert [one.path.read_bytes() for one in kept.photos(folder)] == [photo(2)]
+
+
+def test_a_disk_that_hangs_holds_up_no_request_for_ever(worker: Any, tmp_path: Path) -> None:
+    flags = ("--kept", str(tmp_path / "kept"), "--keep", "1", "--request-timeout-s", "0.6")
+    running = worker(looking_release(tmp_path / "r1", thresholds=EVERYTHING_UNSURE), *flags)
+    until(lambda: get(running.port, "/health").status == 200, what="healthy")
+    (tmp_path / "kept").mkdir()
+    with (tmp_path / "kept/.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert predict(running.port, photo(1)).json["unsure"] is True
+        answer = say(running.port, {"request_id": "r", "class": CLASSES[0]})
+        assert (answer.status, "the disk takes too long" in answer.json["detail"]) == (503, True)
+    assert running.said("cannot be kept: .*the disk takes too long")
+
+
+def test_photos_for_the_next_release_that_wait_for_a_disk_are_few(worker: Any, tmp_path: Path) -> None:
+    (tmp_path / "kept/recent").mkdir(parents=True)
+    os.mkfifo(tmp_path / "kept/recent/.00000.photo")  # whoever writes to it waits for a reader
+    running = worker(looking_release(tmp_path / "r1"), "--kept", str(tmp_path / "kept"), "--replay", "10")
+    until(lambda: get(running.port, "/health").status == 200, what="healthy")
+    large = photo(1) + bytes(1_900_000)
+    assert predict(running.port, large).status == 200
+    before = running.memory()
+    for _ in range(60):
+        assert predict(running.port, large).status == 200
+    assert running.memory() - before < 60_000_000

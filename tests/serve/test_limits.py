@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import io
 import random
+import re
 import socket
 import threading
 import time
@@ -57,9 +58,6 @@ def test_what_is_no_photo_is_400_and_says_why(port: int, data: bytes, says: str)
         (b"no boundary in here", KIND, 400),
         (form(("file", "a.jpg", photo(1))), "multipart/form-data", 400),
         (form(("file", "a.jpg", photo(1)), ("file", "b.jpg", photo(2))), KIND, 400),
-        (form(("file", "a.jpg", photo(1))), f"{KIND}; charset=undefined", 400),
-        (form(("file", "a.jpg", photo(1))), f"{KIND}; charset=punycode", 400),
-        (form(("file", "a.jpg", photo(1))), f"{KIND}; charset=utf-7", 400),
     ],
 )  # fmt: skip
 def test_a_wrong_form_is_refused_in_words(port: int, body: bytes | None, kind: str | None, status: int) -> None:
@@ -69,7 +67,7 @@ def test_a_wrong_form_is_refused_in_words(port: int, body: bytes | None, kind: s
     assert answer.json["detail"]
 
 
-@pytest.mark.parametrize("charset", ["utf-8", "UTF-8", '"utf-8"', "us-ascii", "ISO-8859-1"])
+@pytest.mark.parametrize("charset", ["utf-8", "ISO-8859-1", "utf-7", "undefined"])
 def test_a_form_may_name_its_charset(port: int, charset: str) -> None:
     body = form(("file", "a.jpg", photo(1)))
     assert request(port, "POST", "/predict", body, {"Content-Type": f"{KIND}; charset={charset}"}).status == 200
@@ -173,6 +171,19 @@ def test_a_full_queue_is_503_while_health_still_answers(narrow: int) -> None:
     assert turned_away[0].headers["retry-after"] == "1"
     assert "try again" in turned_away[0].json["detail"]
     assert predict(narrow, photo(1)).status == 200
+
+
+def test_the_time_of_an_answer_is_without_what_is_thrown_away_after_it(port: int) -> None:
+    with socket.create_connection((HOST, port), timeout=20) as client:
+        client.sendall(b"POST /classes HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n")
+        stream = client.makefile("rb")
+        assert stream.readline().startswith(b"HTTP/1.1 405 ")
+        began = time.monotonic()
+        assert stream.read()  # until the worker waits no longer for the body
+        assert time.monotonic() - began > 1
+    found = re.search(rb'duration_seconds_sum\{endpoint="/classes",method="POST"\} (\S+)', get(port, "/metrics").body)
+    assert found
+    assert float(found[1]) < 1
 
 
 def test_a_client_that_goes_away_costs_nothing(port: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import io
 import socket
 import time
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from api_client import BOUNDARY, HOST, KIND, Answer, form, get, post, predict, probabilities, request
+from api_client import BOUNDARY, HOST, KIND, Answer, form, get, post, predict, probabilities, read, request
 from bundle_factory import photo
 
 pytestmark = pytest.mark.ci
@@ -122,7 +123,7 @@ def test_a_turned_photo_is_seen_as_a_person_sees_it(port: int, turn: int) -> Non
         (b'{"file": "x"}', "application/json", 422),
         (b"file=x", "application/x-www-form-urlencoded", 422),
         (form(*((f"f{number}", "x", b"y") for number in range(300))), KIND, 400),
-        (f'--{BOUNDARY}\r\n{"X: y" * 9_000}\r\n\r\n'.encode(), KIND, 400),
+        (form(("file", "a.jpg", b"x")).replace(b"\r\n\r\n", b"X: y" * 9_000, 1), KIND, 400),
         (b"--", KIND, 422),
         (b"", KIND, 422),
         (form(("file", "a.jpg", photo(1)))[:-8], KIND, 422),
@@ -176,6 +177,32 @@ def test_what_is_no_http_is_400_in_json(port: int, asked: bytes) -> None:
     assert b"content-type: application/json" in head
     assert b"x-content-type-options: nosniff" in head
     assert body.startswith(b'{"detail":')
+
+
+@pytest.mark.parametrize("offer", ["h2c", "websocket"])
+def test_an_offer_to_speak_otherwise_is_passed_over(port: int, offer: str) -> None:
+    """As `curl --http2` makes it."""
+    body = form(("file", "a.jpg", photo(1)))
+    more = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": offer, "HTTP2-Settings": "AAMAAABkAAQAAP__"}
+    connection = http.client.HTTPConnection(HOST, port, timeout=20)
+    for _ in range(2):
+        connection.request("GET", "/classes", headers=more)
+        assert read(connection).status == 200
+    connection.request("POST", "/predict", body, {"Content-Type": KIND, **more})
+    answer = read(connection)
+    assert (answer.status, "curl: --http1.1" in problem(answer)) == (400, True)
+    connection.close()
+
+
+def test_a_body_is_never_taken_for_the_next_request(port: int) -> None:
+    hidden = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
+    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: x\r\nContent-Length: %d\r\n\r\n"
+    with socket.create_connection((HOST, port), timeout=20) as client:
+        client.sendall(head % len(hidden))
+        stream = client.makefile("rb")
+        assert stream.readline().startswith(b"HTTP/1.1 400 ")
+        client.sendall(hidden)
+        assert b"HTTP/1.1" not in stream.read()
 
 
 def test_a_chunked_body_without_end_is_408(hasty: int) -> None:

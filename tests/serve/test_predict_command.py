@@ -35,6 +35,7 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "leaves/f1/empty").touch()
     (tmp_path / "leaves/f1/notes.txt").write_text("left out by its ending")
     (tmp_path / "leaves/f1/.hidden.jpg").touch()
+    os.mkfifo(tmp_path / "leaves/f1/pipe")
     (tmp_path / "leaves/f2/torn.jpg").write_bytes(photo(1)[:900])
     return tmp_path / "leaves"
 
@@ -79,6 +80,9 @@ def test_good_photos_alone_end_with_zero(release: Path, tmp_path: Path) -> None:
     ("argv", "status", "said"),
     [
         (["--url", "ftp://x", "p.jpg"], 2, "no URL"),
+        (["--url", "http://[::1", "p.jpg"], 2, "no URL"),
+        (["--url", "http://host:80x", "p.jpg"], 2, "no URL"),
+        (["--url", "http://ho st", "p.jpg"], 2, "no URL"),
         (["--url", f"http://{HOST}:{free_port()}", "p.jpg"], 1, "no answer"),
         (["--bundle", "nowhere", "p.jpg"], 1, "cannot be used"),
         (["--csv", "--json", "p.jpg"], 2, "not both"),

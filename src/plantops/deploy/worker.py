@@ -38,21 +38,24 @@ class WorkerGone(Exception):
 
 
 class Log:
-    """A file for what the workers say, with a bound: the older half is kept as ``<name>.1``."""
+    """A file for what the workers say, with a bound: the older half is kept as ``<name>.1``.
+
+    What a full disk does not take is lost: nobody would read the worker's pipe any more, and it would hang in it.
+    """
 
     def __init__(self, path: Path, limit: int = _LOG_LIMIT) -> None:
         self._path = path
         self._limit = limit
-        self._file = path.open("ab")
+        self._file = path.open("ab", buffering=0)
 
     def write(self, text: bytes) -> None:
         """Append."""
-        if self._file.tell() > self._limit:
-            self._file.close()
-            self._path.replace(self._path.with_name(self._path.name + ".1"))
-            self._file = self._path.open("ab")
-        self._file.write(text)
-        self._file.flush()
+        with contextlib.suppress(OSError):
+            if self._file.tell() > self._limit:
+                self._path.replace(self._path.with_name(self._path.name + ".1"))
+                full, self._file = self._file, self._path.open("ab", buffering=0)
+                full.close()
+            self._file.write(text)
 
 
 class Logs:

@@ -103,7 +103,7 @@ class Inbox:
     def _find(self, name: str) -> kept.Photo:
         found = next((one for one in kept.photos(self.folder) if one.id == name), None)
         if found is None:
-            raise SetupError(f"the photo {name} is not in the inbox any more")
+            raise _gone(name)
         return found
 
     def _take_out(self, photo: kept.Photo, made: Path | None) -> None:
@@ -122,7 +122,7 @@ class Inbox:
                 raise SetupError(f"there is a class {twin} already")
         for folder in (self._raw, self._raw / title):
             recorded = (dvc.covered(folder) or {}).get("nfiles", 0)
-            there = sum(1 for one in folder.rglob("*") if one.is_file()) if folder.is_dir() else 0
+            there = sum(1 for one in folder.rglob("*") if one.is_file()) if recorded else 0
             if there < recorded:  # `dvc add` would forget the others
                 where = folder.relative_to(self._root)
                 raise SetupError(
@@ -136,11 +136,17 @@ class Inbox:
             drawn = is_drawn(open_photo(path.read_bytes()))
         except NotAPhoto as error:
             raise SetupError(f"{path.name} cannot be used: {error}") from None
+        except FileNotFoundError:  # it had to make room for another one meanwhile
+            raise _gone(path.stem) from None
         if drawn != (self._raw / MARKER).exists() and self.classes():
             what = (
                 "a drawn leaf, and the classes hold photos" if drawn else "a photo, and the classes hold drawn leaves"
             )
             raise SetupError(f"{path.name} is {what}: they are never mixed")
+
+
+def _gone(name: str) -> SetupError:
+    return SetupError(f"the photo {name} is not in the inbox any more")
 
 
 def _place(source: Path, folder: Path) -> Path:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import secrets
+import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from http.cookies import SimpleCookie
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,11 @@ class Server(ThreadingHTTPServer):
             self.shutdown()
             self.server_close()
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of a browser that went away: the terminal is for the person."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
 
 class Handler(BaseHTTPRequestHandler):
     """One request."""
@@ -106,7 +112,7 @@ class Handler(BaseHTTPRequestHandler):
         if not self._host_is_ours() or self.headers.get("Origin") not in own or not self._known():
             return self._locked()
         length = self.headers.get("Content-Length", "")
-        if not length.isdigit() or int(length) > _MOST_BYTES:
+        if not length.isdecimal() or int(length) > _MOST_BYTES:
             return self._say(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too large")
         try:
             said = json.loads(self.rfile.read(int(length)))
@@ -127,11 +133,12 @@ class Handler(BaseHTTPRequestHandler):
         }
 
     def _photo(self, name: str) -> None:
-        found = next((one for one in kept.photos(self.server.session.box.folder) if one.id == name), None)
-        if found is None:
-            return self._say(HTTPStatus.NOT_FOUND, "no such photo")
-        kind = _KINDS.get(found.path.suffix, f"image/{found.path.suffix[1:]}")
-        return self._send(HTTPStatus.OK, found.path.read_bytes(), kind)
+        for one in kept.photos(self.server.session.box.folder):
+            if one.id == name:
+                with suppress(FileNotFoundError):  # it had to make room for another one meanwhile
+                    kind = _KINDS.get(one.path.suffix, f"image/{one.path.suffix[1:]}")
+                    return self._send(HTTPStatus.OK, one.path.read_bytes(), kind)
+        return self._say(HTTPStatus.NOT_FOUND, "no such photo")
 
     def _page(self) -> None:
         nonce = secrets.token_urlsafe(16)
@@ -151,8 +158,9 @@ class Handler(BaseHTTPRequestHandler):
         return f"plantops_{self.server.server_port}"  # cookies do not know ports
 
     def _known(self) -> bool:
-        shown = SimpleCookie(self.headers.get("Cookie", "")).get(self._cookie_name)
-        return shown is not None and secrets.compare_digest(shown.value.encode(), self.server.session.cookie.encode())
+        # By hand: SimpleCookie fails where another program on this machine has set a cookie of an odd name.
+        shown = dict(one.strip().partition("=")[::2] for one in self.headers.get("Cookie", "").split(";"))
+        return secrets.compare_digest(shown.get(self._cookie_name, "").encode(), self.server.session.cookie.encode())
 
     def _hosts(self) -> set[str]:
         return {f"{name}:{self.server.server_port}" for name in (HOST, "localhost")}

@@ -19,6 +19,7 @@ QUIET = frozenset({"/health", "/health/live", "/health/ready", "/metrics"})
 _LONGEST = 200
 _MOST = 20_000
 _TOGETHER_S = 0.1
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class AccessLog:
@@ -35,7 +36,7 @@ class AccessLog:
         """Note one request."""
         if status < 400 and scope["path"] in QUIET:
             return
-        self._lines.append(json.dumps(_facts(scope, status, seconds, sent), separators=(",", ":")))
+        self._lines.append(_encode(_facts(scope, status, seconds, sent)))
         self._there.set()
 
     def flush(self) -> None:

@@ -19,11 +19,12 @@ from plantops.photo import NotAPhoto
 from plantops.serve import schema
 from plantops.serve.edge import PROBE
 from plantops.serve.feedback import add_feedback
+from plantops.serve.form import Upload
 from plantops.serve.ids import request_id
 from plantops.serve.page import add_page
 from plantops.serve.schema import Batch, BatchError, BatchItem, Classes, Health, ModelDetails, Prediction, Problem
 from plantops.serve.service import Service
-from plantops.serve.uploads import Upload, photos
+from plantops.serve.uploads import photos
 
 Top = Annotated[int, Query(ge=1, le=1000, description="how many of the likeliest classes to list")]
 Explain = Annotated[bool, Query(description="also say where the model looked")]

@@ -56,12 +56,11 @@ class Edge:
             await self.app(scope, receive, send)
             return
         exchange = _Exchange(scope, receive, send)
-        began = time.perf_counter()
         self.metrics.active.inc()
         try:
             await self.app(scope, exchange.receive, exchange.send)
         finally:
-            took = time.perf_counter() - began
+            took = (exchange.answered or time.perf_counter()) - exchange.began
             self.metrics.active.dec()
             if exchange.counts:
                 self.metrics.answered(scope["method"], scope["path"], exchange.status, took)
@@ -86,6 +85,7 @@ class _Exchange:
         self.counts = PROBE not in headers
         self._closes = False
         self._id = _name(scope, headers.get(REQUEST_ID, b""))
+        self.began, self.answered = time.perf_counter(), 0.0
         self.status = 500
         self.sent = 0
 
@@ -103,10 +103,12 @@ class _Exchange:
             message = {**message, "headers": self._headers(message)}
         else:
             self.sent += len(message.get("body", b""))
-            if self._closes and not message.get("more_body", False):
-                await self._send({**message, "more_body": True})
-                await self._linger()
-                message = {"type": "http.response.body", "body": b""}
+            if not message.get("more_body", False):
+                self.answered = time.perf_counter()  # what is thrown away after it takes none of the answer's time
+                if self._closes:
+                    await self._send({**message, "more_body": True})
+                    await self._linger()
+                    message = {"type": "http.response.body", "body": b""}
         await self._send(message)
 
     def _headers(self, message: Message) -> list[tuple[bytes, bytes]]:

@@ -43,7 +43,7 @@ def add_feedback(app: FastAPI, service: Service) -> None:
             raise HTTPException(422, why)
         line = {**said.model_dump(by_alias=True), "release": service.release, "at": now()}
         try:
-            await asyncio.get_running_loop().run_in_executor(None, keeper.opinion, line)
+            await service.on_disk(keeper.opinion, line)
         except OSError as error:
             log.error("feedback cannot be written: %s", error)
             raise HTTPException(503, f"feedback cannot be kept: {error.strerror}") from None

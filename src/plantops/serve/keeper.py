@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from plantops.kept import FEEDBACK, PHOTOS
-from plantops.photo import open_photo
 
 _HALF = 5_000_000  # bytes of feedback.jsonl, and of the older half
 _ENDINGS = {"JPEG": "jpg", "MPO": "jpg", "TIFF": "tif"}
@@ -42,12 +41,11 @@ class Keeper:
                 file.flush()
                 os.fsync(file.fileno())
 
-    def photo(self, name: str, data: bytes, answer: dict[str, Any]) -> None:
-        """Keep a photo that could be opened, and its answer, under the request's name. The first of a name stays.
+    def photo(self, name: str, data: bytes | memoryview, kind: str, answer: dict[str, Any]) -> None:
+        """Keep a photo of format ``kind``, and its answer, under the request's name. The first of a name stays.
 
         Raises OSError.
         """
-        kind = open_photo(data).format or ""
         target = self.folder / PHOTOS / f"{name}.{_ENDINGS.get(kind, kind.lower())}"
         fresh, note = target.with_name(f".{target.name}"), target.with_suffix(".json")
         with self._alone():

@@ -72,7 +72,7 @@ class Pool:
         usual = Doubts.load(found, has_embedding=True).usual
         return Served(found, Identity(**told["identity"]), told["golden_difference"], usual)
 
-    async def look(self, photo: bytes, top: int, explain: bool) -> Looked:
+    async def look(self, photo: bytes | memoryview, top: int, explain: bool) -> Looked:
         """What the model says. Raises NotAPhoto, or Gone. Cancelled, it ends the process that is at work for it."""
         looker = await self._next()
         while not looker.alive:  # since it got its turn
@@ -177,7 +177,7 @@ class _Looker(asyncio.Protocol):
         self._answer: asyncio.Future[dict[str, Any]] | None = None
         self.alive = True
 
-    def ask(self, question: bytes, photo: bytes) -> asyncio.Future[dict[str, Any]]:
+    def ask(self, question: bytes, photo: bytes | memoryview) -> asyncio.Future[dict[str, Any]]:
         """Its answer to one photo, in time."""
         self._answer = asyncio.get_running_loop().create_future()
         if len(photo) <= _SMALL:

@@ -38,11 +38,16 @@ class Seen:
 
 @dataclass(frozen=True)
 class Predictor:
-    """Set up once by :func:`load`; then safe to use from several threads."""
+    """Set up once by :func:`load`; then safe to use from several threads.
+
+    ``input``, ``outputs``: their names in the graph.
+    """
 
     bundle: Bundle
     identity: Identity
     session: Any
+    input: str
+    outputs: tuple[str, ...]
     lookup: NDArray[np.float32]
     doubts: Doubts
 
@@ -62,10 +67,10 @@ class Predictor:
     def look(self, pixels: NDArray[np.uint8], explain: bool = False) -> Seen:
         """The same and what else is known; with its maps to ``explain`` it. Raises ArithmeticError on NaN."""
         batch = normalise(pixels[None], self.lookup)
-        logits, *others = [one.name for one in self.session.get_outputs()]
+        logits, *others = self.outputs
         wanted = {EMBEDDING: self.doubts.needs_embedding, MAPS: explain}
         names = [logits, *(name for name in others if wanted.get(name))]
-        arrays = self.session.run(names, {self.session.get_inputs()[0].name: batch})
+        arrays = self.session.run(names, {self.input: batch})
         found = {name: array[0] for name, array in zip(names, arrays, strict=True)}
         probabilities = softmax(found[logits].astype(np.float64) / self.manifest.temperature)
         embedding = found.get(EMBEDDING)
@@ -103,11 +108,12 @@ def load(path: Path) -> Predictor:
     """Open the bundle in folder ``path`` for serving. Raises BadBundle."""
     bundle = Bundle.load(path)
     session = onnxruntime.InferenceSession(str(bundle.model), _options(), providers=["CPUExecutionProvider"])
-    outputs, others = session.get_outputs()[0].shape[-1], session.get_outputs()[1:]
-    if outputs != len(bundle.manifest.classes):
-        raise BadBundle(f"the model has {outputs} outputs, manifest.json {len(bundle.manifest.classes)} classes")
-    doubts = Doubts.load(bundle, EMBEDDING in [one.name for one in others])
-    return Predictor(bundle, identify(bundle), session, table(bundle.manifest.preprocessing), doubts)
+    outputs = tuple(one.name for one in session.get_outputs())
+    answers = session.get_outputs()[0].shape[-1]
+    if answers != len(bundle.manifest.classes):
+        raise BadBundle(f"the model has {answers} outputs, manifest.json {len(bundle.manifest.classes)} classes")
+    lookup, doubts = table(bundle.manifest.preprocessing), Doubts.load(bundle, EMBEDDING in outputs[1:])
+    return Predictor(bundle, identify(bundle), session, session.get_inputs()[0].name, outputs, lookup, doubts)
 
 
 def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:

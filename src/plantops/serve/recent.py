@@ -30,8 +30,6 @@ class Recent:
 
     def add(self, data: bytes, release: str, prediction: str, confidence: float) -> None:
         """Keep a photo and its answer in place of the oldest. What stands in the way is logged."""
-        if len(data) > MOST_BYTES:
-            return
         place = self.folder / RECENT
         try:
             note = {"release": release, "prediction": prediction, "confidence": round(confidence, 4)}

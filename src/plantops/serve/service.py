@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from fastapi import HTTPException
@@ -20,13 +22,14 @@ from plantops.serve.keeper import Keeper
 from plantops.serve.looked import Looked, Served
 from plantops.serve.metrics import Metrics
 from plantops.serve.pool import Gone, NotServed, Pool
-from plantops.serve.recent import Recent, forget
+from plantops.serve.recent import MOST_BYTES, Recent, forget
 from plantops.serve.schema import ClassScore, Health, ModelInfo, Prediction
 from plantops.serve.settings import Settings
 from plantops.serve.uploads import Budget
 from plantops.serve.windows import Windows
 
 log = logging.getLogger(__name__)
+_MOST_REMEMBERING = 16
 
 
 class Service:
@@ -47,6 +50,7 @@ class Service:
         self.since = now()
         self._served: Served | None = None
         self._windows: Windows | None = None
+        self._remembering = 0
         self.metrics.most.set(self._most)
         self._photos = 0
         self.metrics.working.set_function(lambda: self._photos)
@@ -77,7 +81,7 @@ class Service:
             raise HTTPException(503, f"busy: {self._photos} photos are waiting, try again", {"Retry-After": "1"})
 
     async def answer(
-        self, data: bytes, top: int, request_id: str, explain: bool = False, counts: bool = True
+        self, data: memoryview, top: int, request_id: str, explain: bool = False, counts: bool = True
     ) -> Prediction:
         """The answer for one photo, which ``counts`` as traffic. Raises NotAPhoto, or HTTPException 503 when it takes
         too long."""
@@ -93,10 +97,7 @@ class Service:
         name, confidence = looked.ranked[0]
         if counts:
             asyncio.get_running_loop().call_soon(self._count, looked)  # nobody waits for that
-            if self._recent:
-                asyncio.get_running_loop().run_in_executor(
-                    None, self._recent.add, data, predictor.identity.release, name, confidence
-                )
+            self._remember(data, predictor.identity.release, name, confidence)
         answer = Prediction(
             request_id=request_id,
             prediction=name,
@@ -111,7 +112,7 @@ class Service:
         if explain:
             answer.explanation = explained(looked.heatmap, name, predictor.manifest.preprocessing)
         if counts and self.keeps_photos and (answer.unsure or answer.unlike):
-            await asyncio.get_running_loop().run_in_executor(None, self._keep, data, answer)
+            await self._keep(data, looked.photo.format, answer)
         return answer
 
     def _count(self, looked: Looked) -> None:
@@ -138,13 +139,31 @@ class Service:
         """Whether photos that the model is unsure of are kept for `plantops inbox`."""
         return self.settings.keep and self.keeper is not None
 
-    def _keep(self, data: bytes, answer: Prediction) -> None:
+    async def _keep(self, data: memoryview, kind: str, answer: Prediction) -> None:
         assert self.keeper
         told = answer.model_dump(mode="json", by_alias=True, exclude={"explanation"})
         try:
-            self.keeper.photo(answer.request_id, data, told)
+            await self.on_disk(self.keeper.photo, answer.request_id, data, kind, told)
         except OSError as error:  # the client has no part in it
             log.error("the photo of %s cannot be kept: %s", answer.request_id, error)
+
+    async def on_disk(self, write: Callable[..., None], *what: Any) -> None:
+        """Have a thread write it. Raises OSError, also when it takes too long: no request waits for ever."""
+        try:
+            async with asyncio.timeout(self.settings.request_timeout_s):
+                await asyncio.get_running_loop().run_in_executor(None, write, *what)
+        except TimeoutError:
+            raise TimeoutError(errno.ETIMEDOUT, "the disk takes too long") from None
+
+    def _remember(self, data: memoryview, *answer: Any) -> None:
+        """Keep a photo for the next release. What waits for a slow disk is held in memory, so only a few do."""
+        if self._recent and self._remembering < _MOST_REMEMBERING and len(data) <= MOST_BYTES:
+            self._remembering += 1
+            written = asyncio.get_running_loop().run_in_executor(None, self._recent.add, bytes(data), *answer)
+            written.add_done_callback(self._remembered)
+
+    def _remembered(self, _: object) -> None:
+        self._remembering -= 1
 
     async def breathe(self) -> None:
         """Return when a process for photos is free: never, while all of them hang. Before there are any, at once."""

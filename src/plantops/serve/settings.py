@@ -62,7 +62,7 @@ class Settings:
     def max_held_bytes(self) -> int:
         """Bytes of uploads held at once by all requests together: two batches of the largest photos.
 
-        One photo more is held for a moment, when it is taken out of its form.
+        A photo on its way to the process that looks at it is held once more.
         """
         return 2 * self.body_limit(self.max_batch)
 

@@ -3,29 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from fastapi import HTTPException, Request
-from python_multipart.multipart import parse_options_header
-from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
+from plantops.serve.form import BadForm, Upload, boundary_of, files
 from plantops.serve.settings import Settings
-
-_MAX_FIELDS = 20
-# Any other is refused: Python's "undefined" and "punycode" raise, and every unknown name would be remembered for good.
-_CHARSETS = (b"utf-8", b"utf8", b"us-ascii", b"iso-8859-1")
-
-
-@dataclass(frozen=True)
-class Upload:
-    """One uploaded file: the client's name for it, and its bytes."""
-
-    filename: str | None
-    data: bytes
 
 
 class Budget:
@@ -60,11 +45,6 @@ class Share:
         self.held += amount
 
 
-class _Parser(MultiPartParser):
-    # Never a temporary file: the body is bounded before it gets here, and a container's root is read-only.
-    spool_max_size = 0
-
-
 async def photos(request: Request, field: str, at_most: int, settings: Settings, share: Share) -> list[Upload]:
     """The files of a form's ``field``, in order.
 
@@ -72,40 +52,35 @@ async def photos(request: Request, field: str, at_most: int, settings: Settings,
     bytes held by others.
     """
     limit = settings.body_limit(at_most)
-    kind, options = parse_options_header(request.headers.get("content-type"))
-    if kind != b"multipart/form-data":
-        raise HTTPException(422, f"send multipart/form-data with a file in the field `{field}`")
-    if options.get(b"charset", b"utf-8").lower() not in _CHARSETS:
-        raise HTTPException(400, "the form's charset must be utf-8")
-    if _announced(request) > limit:
-        raise _too_large(limit)
-    parser = _Parser(request.headers, _bounded(request, limit, share), max_files=at_most, max_fields=_MAX_FIELDS)
     try:
+        boundary = boundary_of(request.headers.get("content-type"))
+        if boundary is None:
+            raise HTTPException(422, f"send multipart/form-data with a file in the field `{field}`")
+        if _announced(request) > limit:
+            raise _too_large(limit)
         async with asyncio.timeout(settings.request_timeout_s):
-            form = await parser.parse()
+            body = await _body(request, limit, share)
+        found = files(body, boundary, field, at_most)
+    except BadForm as error:
+        raise HTTPException(400, str(error)) from None
     except TimeoutError:
         raise HTTPException(408, f"the upload took longer than {settings.request_timeout_s:g} s") from None
-    except MultiPartException as error:
-        raise HTTPException(400, error.message) from None
     except ClientDisconnect:
         raise HTTPException(499, "the client went away") from None
-    files = [one for one in form.getlist(field) if isinstance(one, UploadFile)]
-    if not files:
+    if not found:
         raise HTTPException(422, f"no file in the field `{field}`")
-    uploads = []
-    for one in files:
-        uploads.append(Upload(one.filename, await one.read()))
-        await one.close()  # not both held until the answer
-    return uploads
+    return found
 
 
-async def _bounded(request: Request, limit: int, share: Share) -> AsyncGenerator[bytes, None]:
-    """The body as it comes, counted (a chunked one announces no length)."""
+async def _body(request: Request, limit: int, share: Share) -> bytearray:
+    """All of it, counted as it comes (a chunked one announces no length)."""
+    body = bytearray()
     async for chunk in request.stream():
         share.take(len(chunk))
         if share.held > limit:
             raise _too_large(limit)
-        yield chunk
+        body += chunk
+    return body
 
 
 def _announced(request: Request) -> int:
