@@ -45,10 +45,10 @@ def survey(raw: Path, unrecorded: bool = False) -> Survey:
     unless ``unrecorded`` ones are wanted, too.
     """
     links: list[str] = []
-    return Survey(dict(sorted(_walk(raw, links))), tuple(sorted(links)))
+    return Survey(dict(sorted(_walk(raw, links, unrecorded))), tuple(sorted(links)))
 
 
-def _walk(raw: Path, links: list[str]) -> Iterator[tuple[str, Signature]]:
+def _walk(raw: Path, links: list[str], unrecorded: bool = False) -> Iterator[tuple[str, Signature]]:
     left_out, here = _dvcignore(), os.path.relpath(raw)
     class_by_class = not unrecorded and recorded_as_read() and not raw.with_name(f"{raw.name}.dvc").exists()
     for folder, folders, names in os.walk(raw):
