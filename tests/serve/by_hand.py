@@ -25,7 +25,10 @@ class Running:
         return re.search(pattern, self.log.read_text())
 
     def memory(self) -> int:
-        """Bytes that it and its children hold, what they share counted once (Pss)."""
+        """Bytes that it and its children hold, what they share counted once (Pss).
+
+        Without what comes from files, which is less whenever something else on the machine runs the same libraries.
+        """
         return sum(_pss(pid) for pid in family(self.process.pid))
 
     def terminate(self) -> int:
@@ -53,5 +56,5 @@ def family(pid: int) -> list[int]:
 def _pss(pid: int) -> int:
     with suppress(OSError, StopIteration):
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-        return int(next(line for line in lines if line.startswith("Pss:")).split()[1]) * 1024
+        return int(next(line for line in lines if line.startswith("Pss_Anon:")).split()[1]) * 1024
     return 0
