@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from conftest import plantops
+from plantops import dvc
+from plantops.errors import StepFailed
 from plantops.store import Store
 from runs.cheap import RAW, answering, edit, leaves, state
 
@@ -78,3 +80,11 @@ def test_code_that_is_edited_while_plantops_runs_is_read_anew(tmp_path: Path) ->
         "assert one[0] != other[0] and one[1] != other[1]\n"
     )
     subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True)
+
+
+def test_what_would_run_is_known_before_anything_ran(project: Path) -> None:
+    """`dvc repro --dry` ends with an error there."""
+    assert dvc.would_run(project, force=False) == ["prepare_data"]
+    (project / "dvc.yaml").write_text("stages: {")
+    with pytest.raises(StepFailed, match="DVC does not say"):
+        dvc.would_run(project, force=False)

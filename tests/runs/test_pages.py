@@ -98,6 +98,7 @@ def test_moving_to_another_machine_as_the_page_types_it(place: Path) -> None:
     sh("git", "init", "-q", "--bare", place / "origin.git", cwd=place)
     sh("git", "remote", "add", "origin", place / "origin.git", cwd=project)
     sh("git", "push", "-q", "-u", "origin", "HEAD", cwd=project)
+    (place / "plants.tar").unlink()  # of the test before
     release = answering(project)
     typed(place, block(OPERATIONS, "git commit -am"))
     assert not answering(project)
