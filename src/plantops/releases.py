@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from plantops import deploy, extras, lock, news, notify, process, prometheus, recover
+from plantops import deploy, extras, lock, news, notify, process, prometheus, recall, recover
 from plantops.config import Config
 from plantops.console import Console
 from plantops.deploy import daemon, ports, probe
@@ -80,11 +80,15 @@ def roll_back(
     No network, no training, and no waiting for MLflow: its aliases follow in a process of their own.
     """
     recover.mend(config, console)
+    with recall.look(config) as store:
+        seen = store.in_service()
     patience = 60 + config.deploy.watch_seconds  # a run that goes on may be watching the release that is to go
     with lock.hold(config.state, lock.SWITCH, patience), Store(config.state) as store:
         current = store.in_service()
         if leaving and (current is None or current.id != leaving):
             raise SetupError(f"{leaving} is not in service any more", "plantops releases")
+        if name is None and seen and (now := store.release(seen.id)) and now.withdrawn:
+            raise SetupError(f"another rollback was faster: {seen.id} is withdrawn already", "plantops releases")
         target = _target(store, name)
         backend, shelf = deploy.get(config), Shelf(config.models)
         if current and current.id == target.id:
