@@ -24,7 +24,8 @@ from PIL import Image, ImageEnhance, ImageFilter
 
 from plantops import drift
 from plantops.ml import examine, start
-from plantops.ml.drift import SIZES, Held, learn, windows
+from plantops.ml.drawn import Grouped
+from plantops.ml.drift import SIZES, Held, learn
 from plantops.ml.examine import Examiner
 from plantops.ml.model import Model
 from plantops.ml.prepared import Prepared
@@ -97,9 +98,9 @@ class Judge:
         odd = np.stack([self.usual.odd(self.usual.photo(*one[:4]), int(one[4])) for one in each])
         values = np.concatenate([odd, np.eye(self.classes)[held.answers]], 1)
         groups = np.unique(held.groups, return_inverse=True)[1]
-        drawn = windows(values, groups, size, self.windows, np.random.default_rng(seed))
+        drawn = Grouped.of(values, groups).windows(size, self.windows, np.random.default_rng(seed))
         cut = odd.shape[1]
-        return np.stack([self.usual.over(size, mean[:cut], mean[cut:]) for mean, _ in drawn])
+        return np.stack([self.usual.over(size, one[:cut], one[cut:]) for some, _ in drawn for one in some])
 
 
 def _round(

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from plantops.drift import ASPECTS, Usual
-from plantops.ml.drift import Held, learn, windows
+from plantops.ml.drawn import Grouped
+from plantops.ml.drift import Held, learn
 from plantops.serve.windows import Windows
 
 CLASSES, SIZE = ("Tomato___healthy", "Tomato___Late_blight", "Corn___rust"), 16
@@ -35,8 +36,9 @@ def over(usual: Usual, held: Held, size: int, count: int = 400) -> dict[str, flo
     each = zip(held.pixels, held.embeddings, held.confidence, held.distances, held.answers, strict=True)
     odd = np.stack([usual.odd(usual.photo(*one[:4]), int(one[4])) for one in each])
     values = np.concatenate([odd, np.eye(3)[held.answers]], 1)
-    drawn = windows(values, held.groups, size, count, np.random.default_rng(7))
-    found = np.stack([usual.over(size, mean[: odd.shape[1]], mean[odd.shape[1] :]) for mean, _ in drawn]) > 1
+    drawn = Grouped.of(values, held.groups).windows(size, count, np.random.default_rng(7))
+    cut = odd.shape[1]
+    found = np.stack([usual.over(size, one[:cut], one[cut:]) for some, _ in drawn for one in some]) > 1
     return {**dict(zip(ASPECTS, found.mean(0).tolist(), strict=True)), "any": float(found.any(1).mean())}
 
 
@@ -110,7 +112,7 @@ def test_too_few_photos_or_groups_say_nothing() -> None:
     assert learn(replace(made(90, 1), groups=np.repeat(np.arange(10), 54))) is None
 
 
-@pytest.mark.parametrize(("small", "each", "sizes"), [(19, 5, [100, 200]), (39, 1, [100]), (19, 1, [])])
+@pytest.mark.parametrize(("small", "each", "sizes"), [(100, 3, [100, 200]), (60, 3, [100]), (19, 1, [])])
 def test_a_size_whose_windows_hold_all_groups_is_left_out(small: int, each: int, sizes: list[int]) -> None:
     held = made(140, 1)  # nearly all in one group: without that one, there are only small ones
     found = learn(replace(held, groups=np.minimum(np.arange(len(held.answers)) // each, small)))
