@@ -388,3 +388,10 @@ def test_what_is_no_text_is_told_as_text(tmp_path: Path) -> None:
     list(notify.deliver(config, FAST))
     assert states(config) == [letter.SENT]
     assert (tmp_path / "told").read_text().startswith("caf?.jpg: no photo[0m\n")
+
+
+def test_who_cannot_be_told_is_known_before(tmp_path: Path) -> None:
+    config = configured(tmp_path, notify={"targets": ["${NOT_THERE}"]}, hooks={"failed": "away.sh"})
+    said = {label: error.message for label, error in notify.hindered(config)}
+    assert said["notify.targets[0]"] == "notify: NOT_THERE is not in the environment"
+    assert "cannot be used" in said["away.sh (hooks.failed)"]
