@@ -39,8 +39,9 @@ class Look:
 
     def sentence(self) -> str:
         """In one line."""
-        found = [f"{len(self.at(level))} {word}" for level, word in ((WARN, "warnings"), (NOTE, "notes"))]
-        return f"{len(self.photos):,} photos, {self.read:,} of them new to the look: {', '.join(found)}"
+        counts = ((len(self.at(WARN)), "warning"), (len(self.at(NOTE)), "note"))
+        found = ", ".join(f"{count} {word}{'' if count == 1 else 's'}" for count, word in counts)
+        return f"{len(self.photos):,} photos, {self.read:,} of them new to the look: {found}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
