@@ -35,18 +35,20 @@ NOT_RUN = {
     "dvc get https://github.com": "800 MB from a host elsewhere",
     "plantops uninstall": "asks; runs/test_upkeep.py and containers/test_uninstall.py answer",
     "python - <<'END'": "wants the leaf maps of PlantVillage; ml/test_split.py groups by such a file",
+    "export PET_RDZV_ENDPOINT": "wants several machines; ml/test_several_processes.py has two network namespaces",
+    "torchrun ": "the same",
     "python benchmarks/": "minutes to hours on quiet cores; test_benchmarks.py starts each",
 }
 # Our programs with flags that they read themselves, and those whose verbs are few here.
 VERBS = {"git": {"add", "commit", "clone", "push"}, "docker": {"compose", "build"}}
-PLAIN = {"cd", "cp", "source"}
+PLAIN = {"cd", "cp", "export", "source"}
 
 
 def commands(text: str) -> list[list[str]]:
     """The words of each command; comments, assignments before it and what stands after a redirection are left out."""
     text = re.sub(r"<<'(\w+)'\n.*?^\1$", "", text, flags=re.DOTALL | re.MULTILINE)
     found = []
-    for line in text.splitlines():
+    for line in text.replace("\\\n", "").splitlines():
         words: list[str] = []
         lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
         lexer.whitespace_split = True
@@ -72,6 +74,9 @@ def understand(words: list[str]) -> None:
         assert any("http://127.0.0.1:8000/" in word for word in rest), words
     elif program == "python":
         assert rest[0] == "-" or (ROOT / rest[0]).is_file(), words  # their flags: test_benchmarks.py
+    elif program == "torchrun":
+        module = rest[rest.index("-m") + 1]
+        assert (ROOT / "src" / module.replace(".", "/")).with_suffix(".py").is_file(), words  # its flags: as above
     elif program.startswith("scripts/"):
         assert (ROOT / program).is_file(), words
     else:
