@@ -226,12 +226,18 @@ def working_in(folder: Path, word: str) -> list[int]:
             continue
         try:
             here = (entry / "cwd").resolve().is_relative_to(folder.resolve())
-            begins = (entry / "cmdline").read_bytes().split(b"\0")[:3]  # git; python /bin/dvc; python -m dvc
-            if here and any(os.path.basename(one) == word.encode() for one in begins):
+            if here and _program((entry / "cmdline").read_bytes().split(b"\0")) == word.encode():
                 found.append(int(entry.name))
         except OSError:
             continue
     return found
+
+
+def _program(words: list[bytes]) -> bytes:
+    """What a command line runs: of Python its script or module (`python /bin/dvc`, `python -u -m dvc`)."""
+    if os.path.basename(words[0]).startswith(b"python"):
+        words = [one for one in words[1:] if not one.startswith(b"-")]
+    return os.path.basename(words[0])
 
 
 def _signal(pid: int, signum: signal.Signals) -> None:
