@@ -98,8 +98,10 @@ def test_what_an_upload_renames_under_dvc_add_is_said_to_move(project: Path) -> 
     with pytest.raises(StepFailed, match=r"dvc add failed:\n.*nowhere\.jpg"):
         dvc.add(project, [folder], print)
     (folder / "nowhere.jpg").unlink()
-    upload = "import itertools, os, sys, time\nfor n in itertools.count():\n  half = f'{sys.argv[1]}/{n}.part'\n"
-    upload += "  open(half, 'w').write(str(n))\n  time.sleep(.005)\n  os.replace(half, f'{sys.argv[1]}/{n}.jpg')"
+    # One file at least is half there at any time.
+    upload = "import itertools, os, sys, time\nfor n in itertools.count():\n  path = f'{sys.argv[1]}/{n}'\n"
+    upload += "  open(f'{path}.part', 'w').write(str(n))\n  time.sleep(.005)\n"
+    upload += "  if n: os.replace(f'{before}.part', f'{before}.jpg')\n  before = path"
     with subprocess.Popen([sys.executable, "-c", upload, folder]) as uploading:
         try:
             until(lambda: list(folder.glob("*.jpg")), what="the first photo")

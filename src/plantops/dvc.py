@@ -237,9 +237,18 @@ def would_run(root: Path, force: bool) -> list[str]:
 
 def add(root: Path, paths: Iterable[Path], on_line: Callable[[str], None]) -> None:
     """``dvc add`` the given folders. Raises StepFailed with DVC's reason."""
-    names = [str(path.relative_to(root)) for path in paths]
+    names, lost = [str(path.relative_to(root)) for path in paths], []
+
+    def told(line: str) -> None:
+        on_line(line)
+        if "failed to transfer" in line:  # and yet DVC ends as if all were well, with a record of what it has not
+            lost.append(line)
+
+    argv = ["dvc", "add", *names]
     try:
-        process.stream(["dvc", "add", *names], root, on_line)
+        process.stream(argv, root, told)
+        if lost:
+            raise process.Failed(argv, 0, lost)
     except process.Failed as failed:
         raise _explain("", failed, f"dvc add {shlex.join(names)}") from None
 
