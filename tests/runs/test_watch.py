@@ -361,6 +361,7 @@ def test_once_looks_once_with_the_codes_of_run(quick: Path) -> None:
     assert "settled: the gate refused" in plantops("watch", "--once", cwd=quick).stdout
     edit(quick / "config.yaml", "max_retries: 3", "max_retrys: 3")
     assert plantops("watch", "--once", cwd=quick, check=False).returncode == 2
+    edit(quick / "config.yaml", "max_retrys: 3", "max_retries: 3")  # or nothing can be stopped
 
 
 def test_photos_are_added_where_config_says_so(quiet: Path) -> None:
