@@ -221,7 +221,7 @@ def repro(
         on_line(line)
 
     try:
-        process.stream(argv, root, watch, env)
+        _stream(argv, root, watch, env)
     except process.Failed as failed:
         raise _explain(stage, failed) from None
 
@@ -237,20 +237,25 @@ def would_run(root: Path, force: bool) -> list[str]:
 
 def add(root: Path, paths: Iterable[Path], on_line: Callable[[str], None]) -> None:
     """``dvc add`` the given folders. Raises StepFailed with DVC's reason."""
-    names, lost = [str(path.relative_to(root)) for path in paths], []
+    names = [str(path.relative_to(root)) for path in paths]
+    try:
+        _stream(["dvc", "add", *names], root, on_line)
+    except process.Failed as failed:
+        raise _explain("", failed, f"dvc add {shlex.join(names)}") from None
+
+
+def _stream(argv: list[str], root: Path, on_line: Callable[[str], None], env: Mapping[str, str] | None = None) -> None:
+    """Run DVC. Raises Failed also where it could not bring a file into its cache: it ends as if all were well then."""
+    lost: list[str] = []
 
     def told(line: str) -> None:
         on_line(line)
-        if "failed to transfer" in line:  # and yet DVC ends as if all were well, with a record of what it has not
+        if line.startswith("ERROR: failed to transfer"):
             lost.append(line)
 
-    argv = ["dvc", "add", *names]
-    try:
-        process.stream(argv, root, told)
-        if lost:
-            raise process.Failed(argv, 0, lost)
-    except process.Failed as failed:
-        raise _explain("", failed, f"dvc add {shlex.join(names)}") from None
+    process.stream(argv, root, told, env)
+    if lost:
+        raise process.Failed(argv, 0, lost)
 
 
 def covered(path: Path) -> dict[str, Any] | None:
