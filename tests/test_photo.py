@@ -13,7 +13,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from plantops import photo
-from plantops.photo import NotAPhoto, decode
+from plantops.photo import NotAPhoto, decode, footprint, open_photo
 from plantops.preprocess import Preprocessing
 
 GREY = (0.5, 0.5, 0.5)
@@ -160,3 +160,30 @@ def test_nothing_but_not_a_photo_is_raised_on_broken_files() -> None:
             except Exception as error:
                 raise AssertionError(f"file {number} of seed {seed}: {error!r}\n{data.hex()}") from error
     assert min(outcomes.values()) > FUZZED / 10, outcomes
+
+
+ARITHMETIC = b"\xff\xcc\0\4\0\0"  # DAC, which not every reader skips
+
+
+def rearranged(jpeg: bytes, change: str) -> bytes:
+    scan = jpeg.index(b"\xff\xda")
+    if change == "one component a scan":
+        return jpeg[: scan + 4] + b"\1" + jpeg[scan + 5 :]
+    if change == "a segment that not all skip":
+        return jpeg[:2] + ARITHMETIC + jpeg[2:]
+    return jpeg[:scan] + b"\0" + jpeg[scan:] if change == "junk between segments" else jpeg
+
+
+@pytest.mark.parametrize(
+    ("change", "progressive", "whole"),
+    [
+        ("", False, False), ("", True, True), ("one component a scan", False, True),
+        ("a segment that not all skip", False, True), ("junk between segments", False, True),
+    ],
+)  # fmt: skip
+def test_a_jpeg_is_held_whole_unless_its_first_scan_is_surely_all_of_it(
+    change: str, progressive: bool, whole: bool
+) -> None:
+    data = rearranged(written(picture(size=(1200, 900)), "JPEG", 6, CAMERA, progressive=progressive), change)
+    decoded, values = 10 * 150 * 113, 3 * 1200 * 900
+    assert footprint(open_photo(data), SPEC) == decoded + (2 * values if whole else 0)

@@ -9,10 +9,11 @@ import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageFile, PngImagePlugin, UnidentifiedImageError
 
 from plantops.preprocess import Preprocessing
 
@@ -35,6 +36,8 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+# Markers of a JPEG (ITU-T T.81, table B.1): baseline and sequential frames; a scan; tables, application data, remarks.
+_FRAMES, _SCAN, _BESIDE = (0xC0, 0xC1), 0xDA, frozenset({0xC4, 0xDB, 0xDD, 0xFE, *range(0xE0, 0xF0)})
 
 PngImagePlugin.MAX_TEXT_MEMORY = 4 * PngImagePlugin.MAX_TEXT_CHUNK  # compressed remarks beside the picture, unpacked
 
@@ -43,7 +46,7 @@ class NotAPhoto(ValueError):
     """These bytes cannot be used as a photo; the text says why, in words for a person."""
 
 
-def open_photo(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def open_photo(data: bytes, max_pixels: int = MAX_PIXELS) -> ImageFile.ImageFile:
     """Open ``data`` without decoding the pixels. Raises NotAPhoto when it is no picture or too large."""
     with _only_not_a_photo(), warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -86,11 +89,12 @@ def is_turned(image: Image.Image) -> bool:
     return _turn(image) is not None
 
 
-def footprint(image: Image.Image, spec: Preprocessing) -> int:
+def footprint(image: ImageFile.ImageFile, spec: Preprocessing) -> int:
     """Bytes that ``pixels`` holds at its peak for an opened photo, at most, beside the file. Raises NotAPhoto."""
-    # A JPEG that comes in several scans is held whole, two bytes a value, however little of it is then decoded.
-    whole = 2 * len(image.getbands()) * image.width * image.height if image.format in ("JPEG", "MPO") else 0
+    whole = 0
     with _only_not_a_photo():
+        if image.format in ("JPEG", "MPO") and not _in_one_scan(cast(io.BytesIO, image.fp).getbuffer()):
+            whole = 2 * len(image.getbands()) * image.width * image.height  # two bytes a value
         _skip_detail(image, spec)
     return whole + _BYTES_PER_PIXEL.get(image.format or "", 10) * image.width * image.height
 
@@ -112,6 +116,25 @@ def normalise(batch: NDArray[np.uint8], lookup: NDArray[np.float32]) -> NDArray[
     for channel in range(3):
         np.take(lookup[channel], batch[..., channel], out=out[:, channel])
     return out
+
+
+def _in_one_scan(jpeg: memoryview) -> bool:
+    """Whether the first scan of a JPEG is all of it: of any other the decoder holds the whole, not some rows.
+
+    What libjpeg decides by in `jdinput.c`, `initial_setup`: progressive, or not all components in the first scan. Only
+    segments that every reader skips alike may come before: of anything else it is not sure which scan comes first.
+    """
+    at, components = 2, 0
+    while at + 10 <= len(jpeg) and jpeg[at] == 0xFF:
+        marker = jpeg[at + 1]
+        if marker == _SCAN:
+            return 0 < components == jpeg[at + 4]
+        if marker in _FRAMES:
+            components = jpeg[at + 9]
+        elif marker not in _BESIDE:
+            return False
+        at += 2 + int.from_bytes(jpeg[at + 2 : at + 4])
+    return False
 
 
 @contextmanager

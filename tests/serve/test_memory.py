@@ -60,6 +60,7 @@ def bombs() -> dict[str, bytes]:
         "grey and alpha": png(8, 4),
         "webp": webp(),
         "jpeg": saved("CMYK", "JPEG", progressive=True),
+        "jpeg in one scan": saved("CMYK", "JPEG"),
         "tiff": saved("RGBA", "TIFF", compression="tiff_adobe_deflate", strip_size=1 << 30),
         "gif": saved("P", "GIF", transparency=0),
     }
