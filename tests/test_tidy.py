@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -77,6 +79,20 @@ def root(tmp_path: Path) -> Path:
     with Store(config.state) as store:
         store.put_in_service("b", "code", "rollback", withdraw="c")
     return tmp_path
+
+
+def test_logs_go_of_runs_that_ended_before_the_oldest_release_that_stays(root: Path) -> None:
+    logs = root / ".plantops/logs"
+    logs.mkdir()
+    with Store(root / ".plantops") as store:
+        oldest = datetime.fromisoformat(store.release("a").created).timestamp()  # type: ignore[union-attr]
+    for name, after in (("20260101-000000-aaaa", -60), ("20260102-000000-bbbb", 60), ("prometheus", -60)):
+        (logs / f"{name}.log").write_text("said")
+        os.utime(logs / f"{name}.log", (oldest + after, oldest + after))
+    gc(root, keep=1, dry_run=True)
+    assert len(list(logs.iterdir())) == 3
+    gc(root, keep=1)
+    assert {one.name for one in logs.iterdir()} == {"20260102-000000-bbbb.log", "prometheus.log"}
 
 
 def test_what_serves_where_a_rollback_goes_and_the_newest_stay(root: Path) -> None:

@@ -1,4 +1,4 @@
-"""`plantops gc`: remove the bundles and images of older releases, and stage outputs that DVC's remote has for sure.
+"""`plantops gc`: remove bundles, images and logs of older releases, and stage outputs that DVC's remote has for sure.
 
 Never what is in service or a rollback needs, never the data of a ``.dvc``, and nothing that may be nowhere else.
 """
@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,7 @@ def _releases(config: Config, store: Store, count: int) -> Iterator[Waste]:
     staying = kept(store, shelf, count)
     old = [one for one in known if one.id not in staying]
     yield from _bundles(shelf, old)
+    yield from _logs(config, [one for one in known if one.id in staying])
     for page in (replay.page(config, one.id) for one in old):
         if page.is_file():
             yield Waste("page", str(page.relative_to(config.root)), page.stat().st_size, page.unlink)
@@ -100,6 +102,23 @@ def _bundles(shelf: Shelf, old: Collection[Release]) -> Iterator[Waste]:
     for folder in (shelf.release(one.id) for one in old):
         if folder.is_dir():
             yield Waste("bundle", folder.name, _size(folder), partial(whole.vanish, folder))
+
+
+def _logs(config: Config, staying: Collection[Release]) -> Iterator[Waste]:
+    """Logs of runs that had ended when the oldest release was made that stays."""
+    if not staying:
+        return
+    oldest = min(staying, key=lambda one: one.created)
+    made = datetime.fromisoformat(oldest.created).timestamp()
+    old = [one for one in (config.state / "logs").glob("[0-9]*-*.log") if one.stat().st_mtime < made]
+    if old:
+        size = sum(one.stat().st_size for one in old)
+        yield Waste("logs", f"{len(old)} of runs before {oldest.id}", size, partial(_unlink, old))
+
+
+def _unlink(files: Collection[Path]) -> None:
+    for one in files:
+        one.unlink()
 
 
 def _outputs(root: Path, objects: Cache) -> Iterator[Waste]:
