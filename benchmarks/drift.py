@@ -183,7 +183,10 @@ def _print(found: dict[tuple[str, int], np.ndarray]) -> None:
         shown = [f"{shares[size]:.1%}" if size in shares else "" for size in SIZES]
         rows.append([name, *shown, needed, ", ".join(aspects)])
     head = ["photos", *[f"windows of {size}" for size in SIZES], "photos until it is said", "mostly by"]
-    print(table(head, rows))
+    print(table(head, rows), end="\n\n")
+    usual = {size: found[AS_THEY_ARE, size] > 1 for size in SIZES if (AS_THEY_ARE, size) in found}
+    alarms = ", ".join(f"{(one[:-1:2] & one[1::2]).any(1).mean():.2%} of {size}" for size, one in usual.items())
+    print(f"as they are, the same aspect in two windows in a row, which is what is said: {alarms}")
 
 
 if __name__ == "__main__":
