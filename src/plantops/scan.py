@@ -12,13 +12,13 @@ import re
 import shlex
 import stat
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from plantops import detect, dirhash, dvc, process
+from plantops.ahead import ahead, cores
 from plantops.config import LOCK, PIPELINE
 from plantops.errors import MOVED, StepFailed
 from plantops.store import Store
@@ -205,9 +205,8 @@ class _Index:
     ) -> dict[str, str]:
         found = {path: known[path][1] for path, stat in files.items() if path in known and known[path][0] == stat}
         unknown = [path for path in files if path not in found]
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            read = zip(unknown, pool.map(self._md5, [folder / one for one in unknown]), strict=True)
-            return found | {path: md5 for path, md5 in read if md5}
+        read = ahead(self._md5, (folder / one for one in unknown), cores())
+        return found | {path: md5 for path, md5 in zip(unknown, read, strict=True) if md5}
 
     def _md5(self, path: Path) -> str:
         """Empty when the photo is gone: then it is none of the folder's."""
@@ -226,8 +225,11 @@ class _Index:
 
 def _digest(files: dict[str, Signature]) -> str:
     """Of names and stat signatures, in any order."""
-    text = "\0".join(sorted(f"{path}\0{stat}" for path, stat in files.items()))
-    return hashlib.sha256(os.fsencode(text)).hexdigest()
+    hashed, between = hashlib.sha256(), ""
+    for one in sorted(f"{path}\0{signature}" for path, signature in files.items()):
+        hashed.update(os.fsencode(between + one))
+        between = "\0"
+    return hashed.hexdigest()
 
 
 def md5_of(path: Path) -> str:

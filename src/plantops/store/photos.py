@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Mapping
+from itertools import islice
 
 from plantops.store.database import Database
 
 Signature = tuple[int, int, int]
+_ASKED_AT_ONCE = 500
 
 
 class Photos(Database):
@@ -43,15 +45,24 @@ class Photos(Database):
         with self.transaction():
             self._db.executemany("DELETE FROM folder WHERE path = ?", [(os.fsencode(one),) for one in folders])
 
-    def looks(self, version: int) -> dict[str, str]:
-        """md5: what a look of this ``version`` gave."""
+    def looks(self, version: int, md5s: Iterable[str]) -> dict[str, str]:
+        """md5: what a look of this ``version`` gave, of those of ``md5s`` that were looked at."""
         if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'look'").fetchone():
             return {}  # only read, and written by an older plantops
-        return dict(self._db.execute("SELECT md5, facts FROM look WHERE version = ?", (version,)).fetchall())
+        asked, found = iter(md5s), dict[str, str]()
+        while some := list(islice(asked, _ASKED_AT_ONCE)):
+            marks = ",".join("?" * len(some))
+            rows = f"SELECT md5, facts FROM look WHERE version = ? AND md5 IN ({marks})"
+            found |= dict(self._db.execute(rows, (version, *some)).fetchall())
+        return found
 
     def remember_looks(self, version: int, facts: Mapping[str, str]) -> None:
-        """Add looks, and forget those of photos that are nowhere any more, or of another ``version``."""
+        """Add looks."""
         with self.transaction():
             rows = [(md5, version, text) for md5, text in facts.items()]
             self._db.executemany("INSERT OR REPLACE INTO look VALUES (?,?,?)", rows)
+
+    def forget_looks(self, version: int) -> None:
+        """Forget looks of photos that are nowhere any more, or of another ``version``."""
+        with self.transaction():
             self._db.execute("DELETE FROM look WHERE version != ? OR md5 NOT IN (SELECT md5 FROM photo)", (version,))
