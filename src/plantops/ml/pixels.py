@@ -168,7 +168,7 @@ class Object:
         from botocore.config import Config
 
         retries = {"mode": "standard", "max_attempts": 5}
-        return boto3.client("s3", config=Config(max_pool_connections=_AT_ONCE, retries=retries))
+        return boto3.Session().client("s3", config=Config(max_pool_connections=_AT_ONCE, retries=retries))
 
 
 @contextmanager
