@@ -253,3 +253,19 @@ def pictures(folder: Path, count: int) -> Path:
 def test_memory_does_not_grow_with_the_photos(tmp_path: Path) -> None:
     few, many = (peak(pictures(tmp_path / str(count), count)) for count in (2_000, 20_000))
     assert many < 1.2 * few
+
+
+# Of what the first version wrote, which held all of it in memory.
+WRITTEN = {
+    "data/prepared/images.u8": "151e9a69d115c411cdc387d8d7a61948bc586e8cd116b42c9443afb8701f2e40",
+    "data/prepared/index.csv": "a5272babb11af17b76cbf77506838cde8be731a0ce5f273127c17046c61006b1",
+    "data/prepared/meta.json": "049f6d14a73b520507a96925c8f2dbeaf4c68f7d9801158f26222d39e802af52",
+    "data/read.csv": "261e2397a98d49f8fca8d7fffbc1eec24e9fbd65c3e22cff15a2947630530ad7",
+    "metrics/data.json": "c143ce98a2e76cdfae69e601c9d34bbb3a589ce421e2de9972c6e31af943b715",
+}
+
+
+def test_the_same_photos_give_what_they_always_gave(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = pictures(tmp_path / "p", 400)
+    prepare(folder, monkeypatch)
+    assert {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in WRITTEN} == WRITTEN
