@@ -8,8 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from conftest import sh
 from look.scenes import ONE, OTHER, RAW, scene, seen
 from plantops import scan
 from plantops.store import Store
@@ -79,3 +82,30 @@ def test_what_a_look_has_hashed_is_not_hashed_again_by_check(project: Path) -> N
     with opened(raw) as second, Store(project / ".plantops") as store:
         assert scan.loose(project, raw, store) == []
     assert [one for one in second if one.endswith(".jpg")] == []
+
+
+def peak(project: Path) -> int:
+    """KiB that `plantops data` holds in memory at most."""
+    code = """
+import atexit, sys
+from plantops.__main__ import main
+atexit.register(lambda: print(open("/proc/self/status").read(), file=sys.stderr))
+sys.argv = ["plantops", "data", "--json"]
+main()
+"""
+    said = sh(sys.executable, "-c", code, cwd=project).stderr
+    return next(int(line.split()[1]) for line in said.splitlines() if line.startswith("VmHWM:"))
+
+
+@pytest.mark.ci
+def test_memory_does_not_grow_with_the_photos(garden: Path) -> None:
+    raw, random, peaks = garden / RAW, np.random.default_rng(1), []
+    shutil.rmtree(raw)
+    for number in range(20_000):
+        folder = raw / f"Class {number % 20:02d}"
+        folder.mkdir(parents=True, exist_ok=True)
+        shown = random.integers(0, 256, (8, 8, 3), dtype=np.uint8).repeat(4, 0).repeat(4, 1)
+        Image.fromarray(shown).save(folder / f"{number}.bmp")
+        if number + 1 in (2_000, 20_000):
+            peaks.append(peak(garden))
+    assert peaks[1] < 1.2 * peaks[0]
