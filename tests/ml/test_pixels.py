@@ -129,6 +129,17 @@ def test_a_training_ends_with_the_same_weights_and_reads_what_it_needs(
     assert server.asked("PUT") == sent, "it is there already"
 
 
+@pytest.mark.ci
+def test_a_bucket_that_is_away_is_said_before_the_photos_are_read(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(photos.project(tmp_path / "p", 4, prepare={"store": "s3://elsewhere/team"}))
+    with pytest.raises(StepFailed, match="s3://elsewhere/team is not there") as raised:
+        data.main()
+    assert raised.value.hint == "aws s3 mb makes a bucket"
+    assert not Path("data/prepared").exists()
+
+
 def said(folder: Path) -> str:
     with pytest.raises(StepFailed) as raised:
         pixels.open_(folder / "images.u8", SHAPE)[[1]]

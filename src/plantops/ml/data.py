@@ -98,6 +98,8 @@ def main() -> None:
     params = load()
     raw = Path(params.prepare.raw)
     _look(raw)
+    if params.prepare.store:
+        pixels.check(params.prepare.store)
     spec = Preprocessing(params.model.size, params.model.fit, FILTER, TURN, GREY, GREY)
     folder = fresh_folder(PREPARED)
     kept = _pack(folder, raw, spec, params)

@@ -32,6 +32,11 @@ _KEYS = "export AWS_PROFILE=…, or AWS_ACCESS_KEY_ID=… and AWS_SECRET_ACCESS_
 Shape = tuple[int, int, int, int]
 
 
+def check(store: str) -> None:
+    """Raise StepFailed where nothing can be kept in ``store``: asked before the photos are read."""
+    Object(store).reach()
+
+
 def hand_over(images: Path, store: str) -> None:
     """Move the file ``images`` to ``store`` (s3://bucket/prefix) and leave its address beside where it was.
 
@@ -138,6 +143,11 @@ class Object:
         head = self._head
         return int(head["ContentLength"]) if head else None
 
+    def reach(self) -> None:
+        """Raise StepFailed when its bucket is not there, or not for us."""
+        with _in_words(self.url, "aws s3 mb makes a bucket"):
+            self._client.head_bucket(Bucket=self._name["Bucket"])
+
     def read(self, start: int, end: int) -> bytes:
         """The bytes between. Raises StepFailed also when another object lies there by now."""
         which = {"Range": f"bytes={start}-{end - 1}", "IfMatch": (self._head or {}).get("ETag", "")}
@@ -172,8 +182,8 @@ class Object:
 
 
 @contextmanager
-def _in_words(url: str) -> Iterator[None]:
-    """What a server, the network or the installation does not let us, as StepFailed."""
+def _in_words(url: str, mend: str = _AGAIN) -> Iterator[None]:
+    """What a server, the network or the installation does not let us, as StepFailed. ``mend`` what is not there."""
     try:
         from boto3.exceptions import Boto3Error
         from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
@@ -184,14 +194,14 @@ def _in_words(url: str) -> Iterator[None]:
     except (NoCredentialsError, PartialCredentialsError):
         raise StepFailed(f"{url}: there are no credentials for it here", _KEYS) from None
     except ClientError as error:
-        raise _refused(url, error.response["Error"]["Code"]) from None
+        raise _refused(url, error.response["Error"]["Code"], mend) from None
     except (BotoCoreError, Boto3Error) as error:
         raise StepFailed(f"{url}: {error}", "echo $AWS_ENDPOINT_URL names the server, if it is not Amazon's") from None
 
 
-def _refused(url: str, code: str) -> StepFailed:
+def _refused(url: str, code: str, mend: str) -> StepFailed:
     if code in ("404", "NoSuchKey", "NoSuchBucket"):
-        return StepFailed(f"{url} is not there", _AGAIN)
+        return StepFailed(f"{url} is not there", mend)
     if code in ("412", "PreconditionFailed"):
         return StepFailed(f"{url} was written anew while it was read", "run again")
     if code in ("403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"):
