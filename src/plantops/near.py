@@ -219,7 +219,9 @@ def _top(roots: NDArray[np.int32], at: Numbers) -> Numbers:
 
 def _members(roots: NDArray[np.int32]) -> list[list[int]]:
     found: dict[int, list[int]] = {}
-    for one in np.flatnonzero(roots != np.arange(len(roots), dtype=np.int32)):
-        root = int(_top(roots, np.array([one]))[0])
-        found.setdefault(root, [root]).append(int(one))
+    for start in range(0, len(roots), _READ_KEYS):
+        block = roots[start : start + _READ_KEYS]
+        for one in (np.flatnonzero(block != np.arange(start, start + len(block))) + start).tolist():
+            root = int(_top(roots, np.array([one]))[0])
+            found.setdefault(root, [root]).append(one)
     return [found[root] for root in sorted(found)]

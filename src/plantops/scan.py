@@ -65,15 +65,16 @@ def loose(root: Path, raw: Path, store: Store, remember: bool = True) -> list[Lo
 
 def listed(
     root: Path, raw: Path, store: Store, read: Callable[[Path], str], remember: bool = True
-) -> Iterator[dict[str, str]]:
-    """path below ``raw``: md5, of every file, folder by folder; ``read`` hashes a file that is new or moved.
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """Folder by folder: what its paths begin with below ``raw``, and path in it: md5, of every file. ``read`` hashes
+    one that is new or moved.
 
     Raises what ``read`` raises.
     """
     index = _Index(root, store, remember, read)
     for folder in [raw] if dvc.covered(raw) else classes(raw):
         inside = "" if folder == raw else f"{folder.name}/"
-        yield {inside + path: md5 for path, md5 in index.hashes(folder, dict(_files(folder))).items()}
+        yield inside, index.hashes(folder, dict(_files(folder)))
     index.forget_others(raw)
 
 
@@ -185,12 +186,12 @@ class _Index:
     def hashes(self, folder: Path, files: dict[str, Signature]) -> dict[str, str]:
         """path: md5 of the ``files`` in ``folder`` that are still there; only what is new or moved is read."""
         name, stats = self._seen(folder), _digest(files)
-        known, before = self.store.photos(name), self.known.get(name)
+        before = self.known.get(name)
         if before and before[0] == stats:
-            return {path: known[path][1] for path in files}
-        hashes = self._read_unknown(folder, files, known)
+            return self.store.md5s(name)
+        hashes = self._read_unknown(folder, files, self.store.photos(name))
         if self.remember:
-            stats = _digest({path: files[path] for path in hashes})
+            stats = stats if len(hashes) == len(files) else _digest({path: files[path] for path in hashes})
             photos = ((path, files[path], one) for path, one in hashes.items())
             self.store.remember_folder(name, stats, dirhash.directory(hashes.items()), photos)
         return hashes
@@ -206,7 +207,8 @@ class _Index:
         found = {path: known[path][1] for path, stat in files.items() if path in known and known[path][0] == stat}
         unknown = [path for path in files if path not in found]
         read = ahead(self._md5, (folder / one for one in unknown), cores())
-        return found | {path: md5 for path, md5 in zip(unknown, read, strict=True) if md5}
+        found.update((path, md5) for path, md5 in zip(unknown, read, strict=True) if md5)
+        return found
 
     def _md5(self, path: Path) -> str:
         """Empty when the photo is gone: then it is none of the folder's."""

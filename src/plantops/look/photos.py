@@ -1,12 +1,13 @@
 """All photos with what a look at each gave. A photo is read once, hashed and decoded from the same bytes.
 
-In memory are the photos of one class; what was seen of all lies on disk.
+In memory are the names of one class; what was seen of all lies on disk.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
@@ -19,6 +20,8 @@ from plantops.look.facts import HUGE, VERSION, Facts
 from plantops.ondisk import Rows
 from plantops.photo import LARGEST_FILE
 from plantops.store import Store
+
+_TOGETHER = 1000  # photos asked about, and looks written down, at once
 
 
 class Photo(NamedTuple):
@@ -55,7 +58,7 @@ class Album:
         self.raw = dvc.raw_folder(root)
         self.looked = 0
         self._root, self._store, self._remember = root, store, remember
-        self._fresh: dict[str, Facts] = {}  # of the folder that is looked at
+        self._fresh: dict[str, Facts] = {}  # not in the store yet
         self._unkept: dict[str, Facts] = {}  # all, where the store cannot be written
         self._asking = Lock()  # the store, from several threads
 
@@ -66,11 +69,13 @@ class Album:
         """
         rows = Rows()
         listed = scan.listed(self._root, self.raw, self._store, self._look, self._remember)
-        for done, folder in enumerate(listed, 1):
-            meant = {path: md5 for path, md5 in sorted(folder.items()) if _meant(path)}
-            seen = self._seen(meant)
-            for path, md5 in meant.items():
-                rows.add(path, md5, seen[md5])
+        for done, (inside, folder) in enumerate(listed, 1):
+            self._keep_fresh()
+            meant = iter(sorted(path for path in folder if _meant(inside + path)))
+            while some := {inside + path: folder[path] for path in islice(meant, _TOGETHER)}:
+                seen = self._seen(some)
+                for path, md5 in some.items():
+                    rows.add(path, md5, seen[md5])
             progress(done)
         if self.looked and self._remember:
             self._store.forget_looks(VERSION)
@@ -85,17 +90,14 @@ class Album:
         self._keep(found)
         return [one._replace(facts=found.get(one.md5, one.facts)) for one in photos]
 
-    def _seen(self, folder: dict[str, str]) -> dict[str, Facts]:
-        """What was seen of each md5 among the photos of a folder (path: md5); those that were only hashed are looked
-        at now."""
-        known = self._known(folder.values())
-        unseen = {md5: path for path, md5 in folder.items() if md5 not in known and md5 not in self._fresh}
+    def _seen(self, photos: dict[str, str]) -> dict[str, Facts]:
+        """What was seen of each md5 among some photos (path: md5); those that were only hashed are looked at now."""
+        known = self._known(photos.values())
+        unseen = {md5: path for path, md5 in photos.items() if md5 not in known}
         if not unseen.keys() <= set(self._together(self._look, unseen.values())):
             raise StepFailed(MOVED, "run again when the copying is done")
-        fresh, self._fresh = self._fresh, {}
-        self.looked += len(fresh)
-        self._keep(fresh)
-        return known | fresh
+        self._keep_fresh()
+        return known | self._known(unseen)
 
     def _known(self, md5s: Iterable[str]) -> dict[str, Facts]:
         md5s = list(md5s)
@@ -117,8 +119,18 @@ class Album:
         with self._asking:
             known = md5 in self._fresh or self._known([md5])
         if not known:
-            self._fresh[md5] = look()
+            seen = look()
+            with self._asking:
+                if not self._known([md5]):  # by another thread meanwhile, of another file
+                    self._fresh[md5] = seen
+                if len(self._fresh) == _TOGETHER:
+                    self._keep_fresh()
         return md5
+
+    def _keep_fresh(self) -> None:
+        self.looked += len(self._fresh)
+        self._keep(self._fresh)
+        self._fresh = {}
 
     def _keep(self, seen: dict[str, Facts]) -> None:
         if not self._remember:

@@ -27,6 +27,11 @@ class Photos(Database):
         )
         return {os.fsdecode(path): ((size, mtime, inode), md5) for path, size, mtime, inode, md5 in rows}
 
+    def md5s(self, folder: str) -> dict[str, str]:
+        """path: md5."""
+        rows = self._db.execute("SELECT path, md5 FROM photo WHERE folder = ?", (os.fsencode(folder),))
+        return {os.fsdecode(path): md5 for path, md5 in rows}
+
     def remember_folder(
         self, folder: str, signature: str, md5: str, photos: Iterable[tuple[str, Signature, str]]
     ) -> None:
@@ -37,7 +42,7 @@ class Photos(Database):
             self._db.execute("INSERT INTO folder VALUES (?,?,?)", (name, signature, md5))
             self._db.executemany(
                 "INSERT INTO photo VALUES (?,?,?,?,?,?)",
-                [(name, os.fsencode(path), *stat, one) for path, stat, one in photos],
+                ((name, os.fsencode(path), *stat, one) for path, stat, one in photos),
             )
 
     def forget_folders(self, folders: Collection[str]) -> None:
