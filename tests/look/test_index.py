@@ -15,6 +15,7 @@ from PIL import Image
 from conftest import sh
 from look.scenes import ONE, OTHER, RAW, scene, seen
 from plantops import scan
+from plantops.look.facts import VERSION
 from plantops.store import Store
 
 _opened: list[str] | None = None
@@ -63,6 +64,16 @@ def test_a_photo_that_moves_is_hashed_and_not_decoded_again(garden: Path) -> Non
     after = seen(garden)
     assert after.read == 0
     assert f"{OTHER}/came.jpg" in {one.path for one in after.photos}
+
+
+def test_looks_at_photos_that_are_no_more_are_forgotten(garden: Path) -> None:
+    before = {one.md5 for one in seen(garden).photos}
+    for number in range(8):
+        scene(6000 + number).save(garden / RAW / ONE / f"{number}.jpg")
+    now = {one.md5 for one in seen(garden).photos}
+    assert len(before - now) == 8
+    with Store(garden / ".plantops") as store:
+        assert store.looks(VERSION, before | now).keys() == now
 
 
 def test_a_copy_is_decoded_in_full_once(garden: Path) -> None:

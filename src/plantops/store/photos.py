@@ -68,6 +68,9 @@ class Photos(Database):
             self._db.executemany("INSERT OR REPLACE INTO look VALUES (?,?,?)", rows)
 
     def forget_looks(self, version: int) -> None:
-        """Forget looks of photos that are nowhere any more, or of another ``version``."""
+        """Forget looks of photos that are nowhere any more, or of another ``version``, once there are more looks than
+        photos: to tell which they are takes a sorted list of all photos."""
         with self.transaction():
-            self._db.execute("DELETE FROM look WHERE version != ? OR md5 NOT IN (SELECT md5 FROM photo)", (version,))
+            more = "(SELECT count(*) FROM look) > (SELECT count(*) FROM photo)"
+            gone = "(version != ? OR md5 NOT IN (SELECT md5 FROM photo))"
+            self._db.execute(f"DELETE FROM look WHERE {more} AND {gone}", (version,))
