@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import yaml
@@ -31,9 +31,17 @@ import os, sys, time
 began = time.perf_counter()
 pid = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ)
 _, status, used = os.wait4(pid, 0)
-print(f"\\n{time.perf_counter() - began} {used.ru_maxrss * 1024}")
+print(f"\\n{time.perf_counter() - began} {used.ru_maxrss * 1024} {used.ru_utime + used.ru_stime}")
 sys.exit(os.waitstatus_to_exitcode(status))
 """
+
+
+class Used(NamedTuple):
+    """What a program took: seconds on the clock, bytes of memory at most, and seconds of processor, of all cores."""
+
+    seconds: float
+    peak: int
+    work: float
 
 
 @dataclass(frozen=True)
@@ -86,23 +94,23 @@ class Bench:
 
     def clock(self, argv: Sequence[str], cwd: Path) -> float:
         """Seconds that a program takes, from its start to its end."""
-        return self.measured(argv, cwd)[0]
+        return self.measured(argv, cwd).seconds
 
-    def measured(self, argv: Sequence[str], cwd: Path) -> tuple[float, int]:
-        """(seconds, bytes of memory at most) of a program, children that it waited for included."""
-        seconds, peak = self.run([sys.executable, "-SE", "-c", _WATCHER, *argv], cwd).splitlines()[-1].split()
-        return float(seconds), int(peak)
+    def measured(self, argv: Sequence[str], cwd: Path) -> Used:
+        """Of a program, children that it waited for included; of memory, the one that took most."""
+        seconds, peak, work = self.run([sys.executable, "-SE", "-c", _WATCHER, *argv], cwd).splitlines()[-1].split()
+        return Used(float(seconds), int(peak), float(work))
 
     def alternate(self, commands: Mapping[str, Sequence[str]], cwd: Path, rounds: int) -> dict[str, Times]:
         """Run the commands in turn, so that a busy moment hits them alike; the first round is not counted."""
-        found: dict[str, list[tuple[float, int]]] = {name: [] for name in commands}
+        found: dict[str, list[Used]] = {name: [] for name in commands}
         for turn in range(rounds + 1):
             for name, argv in commands.items():
                 took = self.measured(argv, cwd)
                 if turn:
                     found[name].append(took)
         return {
-            name: Times(tuple(seconds for seconds, _ in values), max(peak for _, peak in values))
+            name: Times(tuple(one.seconds for one in values), max(one.peak for one in values))
             for name, values in found.items()
         }
 

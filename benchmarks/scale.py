@@ -1,9 +1,10 @@
-"""What prepare_data takes of time and memory as the photos grow, and a training as its processes do.
+"""What prepare_data and `plantops data` take as the photos grow, and a training as its processes do.
 
-    python benchmarks/scale.py                                # prepare_data on 4,000, 40,000 and 400,000 drawn photos
+    python benchmarks/scale.py                                # 1,000 to 400,000 drawn photos
     python benchmarks/scale.py --photos DIR --processes 1 2   # trainings of real photos, in turn
 
-Aims: no pixels stay in memory, so that it grows by the list of photos alone; two processes reach the score of one.
+Aims: from 4,000 to 400,000 photos memory grows by less than a fifth; two processes reach the score of one. Time is the
+processor's, of all cores, which other programs disturb less than they do the clock.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import common
-from common import Bench, table
+from common import Bench, Used, table, tool
 
 
 def main() -> None:
@@ -27,8 +28,8 @@ def main() -> None:
             head = ["processes", "seed", "best macro-F1 on validation photos", "seconds"]
             _show(head, _trained(bench, options))
         else:
-            head = ["photos", "seconds", "photos a second", "peak MiB", "bytes a photo more than before"]
-            _show(head, _prepared(bench, options.sizes))
+            head = ["photos", "what", "CPU s", "CPU ms a photo", "cores in use", "peak MiB", "of the smallest's"]
+            _show(head, _grown(bench, options.sizes))
 
 
 def _show(head: list[str], rows: Iterator[list[object]]) -> None:
@@ -41,7 +42,8 @@ def _show(head: list[str], rows: Iterator[list[object]]) -> None:
 def _options() -> argparse.Namespace:
     parser = common.arguments(__doc__)
     parser.set_defaults(rounds=3)
-    parser.add_argument("--sizes", nargs="+", default=["38x4000", "38x40000", "38x400000"], help="classes x photos")
+    sizes = ["38x1000", "38x4000", "38x40000", "38x400000"]
+    parser.add_argument("--sizes", nargs="+", default=sizes, help="classes x photos")
     parser.add_argument("--photos", type=Path, help="train on real photos, one folder per class")
     parser.add_argument("--processes", nargs="+", type=int, default=[1, 2], help="how many learn together")
     parser.add_argument("--size", type=int, default=128, help="side of the input of the model, pixels")
@@ -50,17 +52,24 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _prepared(bench: Bench, sizes: list[str]) -> Iterator[list[object]]:
-    before = (0, 0)
+def _grown(bench: Bench, sizes: list[str]) -> Iterator[list[object]]:
+    smallest: dict[str, int] = {}
     for size in sizes:
         project, count = common.new_project(bench, size), int(size.partition("x")[2])
         common.change(project / "params.yaml", model={"size": 32})
         common.draw(project / common.RAW, size)
-        seconds, peak = bench.measured([sys.executable, "-m", "plantops.ml.data"], project)
-        more = f"{(peak - before[1]) / (count - before[0]):,.0f}" if before[0] else ""
-        yield [f"{count:,}", f"{seconds:.1f}", f"{count / seconds:,.0f}", f"{peak / 2**20:,.0f}", more]
-        before = (count, peak)
+        for what, used in _used(bench, project):
+            share = used.peak / smallest.setdefault(what, used.peak)
+            speed = f"{1e3 * used.work / count:.3f}", f"{used.work / used.seconds:.1f}"
+            yield [f"{count:,}", what, f"{used.work:.1f}", *speed, f"{used.peak / 2**20:,.0f}", f"{share:.2f}"]
         shutil.rmtree(project)
+
+
+def _used(bench: Bench, project: Path) -> Iterator[tuple[str, Used]]:
+    look = [tool("plantops"), "data", "--json"]
+    yield "`plantops data`, first", bench.measured(look, project)
+    yield "`plantops data`, again", bench.measured(look, project)
+    yield "prepare_data", bench.measured([sys.executable, "-m", "plantops.ml.data"], project)
 
 
 def _trained(bench: Bench, options: argparse.Namespace) -> Iterator[list[object]]:

@@ -9,7 +9,8 @@ Aims: 88 % of the limit at saturation, p50 at concurrency 1 within 0.7 ms of it,
 LitServe's throughput at half its memory where graph and decoder are chosen at export.
 
 ``--cost``: processor time for each photo instead, of the limit and of plantops' processes, which other programs on the
-same cores disturb less than they do the clock.
+same cores disturb less than they do the clock. ``--lookers 1 2 4 8``: plantops alone, with so many processes that look
+at photos.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -230,6 +231,24 @@ def cost(one: Running, work: Path, options: Any) -> Iterator[list[object]]:
         yield [concurrency, *(f"{value:.2f}" for value in ours[:4]), f"{100 * ours[4]:.0f} %", f"{ours[5]:.1f}"]
 
 
+def crowds(work: Path, options: Any) -> Iterator[list[object]]:
+    """plantops with more and more processes that look at photos, asked by 32 at once."""
+    ours = rivals(work)[0]
+    for count in options.lookers:
+        rival = replace(ours, argv=[*ours.argv, "--threads", str(count)])
+        with started([rival], work, count) as (one,):
+            how = (str(one.port), rival.path, "32", str(options.seconds), str(work / "small-form"))
+            found = []
+            for _ in range(options.rounds):
+                family = _family(one.process.pid)
+                before = sum(_spent(pid)[0] for pid in family)
+                answer = told(str(HERE / "client.py"), *how)
+                spent = sum(_spent(pid)[0] for pid in family) - before
+                found.append({**answer, "cpu_ms": 1e3 * spent / answer["answers"]})
+            values = [f"{middle(found, key):.1f}" for key in ("per_s", "p50_ms", "p99_ms", "cpu_ms")]
+            yield [count, *values, f"{one.memory():.0f}", sum(each["failed"] for each in found)]
+
+
 def middle(results: list[dict[str, Any]], key: str) -> float:
     """The median over the rounds."""
     return statistics.median(one[key] for one in results if one[key] is not None)
@@ -265,11 +284,16 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", default=["small", "large"], choices=["small", "large"])
     parser.add_argument("--only", nargs="+", help="these servers alone (first words of their names)")
     parser.add_argument("--cost", action="store_true", help="processor time for each photo instead, of plantops alone")
+    parser.add_argument("--lookers", type=int, nargs="+", help="plantops alone, with so many processes that look")
     options = parser.parse_args()
     with workplace(options.work) as bench:
         work = bench.folder
         if not (work / "classes.json").exists():
             subprocess.run([sys.executable, HERE / "material.py", work, options.photos.resolve()], check=True)
+        if options.lookers:
+            head = ["lookers", "photos/s", "p50 ms", "p99 ms", "CPU ms a photo", "MB in memory", "failed"]
+            print(table(head, list(crowds(work, options))))
+            return
         if options.cost:
             with started(rivals(work)[:1], work, len(os.sched_getaffinity(0))) as (ours,):
                 head = ["asked at once", "limit, CPU ms", "HTTP", "lookers", "plantops", "limit's share", "switches"]

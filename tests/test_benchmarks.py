@@ -26,6 +26,7 @@ FOLDER = ROOT / "benchmarks"
         "nochange",
         "overhead",
         "recipe",
+        "releases",
         "scale",
         "serving",
         "sides",

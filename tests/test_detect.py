@@ -176,3 +176,11 @@ def test_a_pipeline_that_is_away_is_no_change_of_code(project: Path) -> None:
     before = dvc.inputs(project)
     (project / "dvc.yaml").unlink()
     assert {one.file for one in detect.changes(before, dvc.inputs(project))} == {"dvc.yaml"}
+
+
+def test_shelves_of_releases_are_not_searched_for_dvc_files(tmp_path: Path) -> None:
+    names = ("models/releases/x/a.dvc", "models/refused/y/a.dvc", "models/b.dvc", "data/models/releases/c.dvc")
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("outs: []")
+    assert {one.relative_to(tmp_path).as_posix() for one in dvc.dvc_files(tmp_path)} == set(names[2:])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,9 +27,14 @@ _REMEDY = "dvc checkout, or plantops run --force"
 
 def rows(path: Path) -> list[dict[str, str]]:
     """A CSV file with a header, as dicts. Raises StepFailed when it is away."""
+    return list(each(path))
+
+
+def each(path: Path) -> Iterator[dict[str, str]]:
+    """As :func:`rows`, one after the other."""
     try:
         with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-            return list(csv.DictReader(file))
+            yield from csv.DictReader(file)
     except FileNotFoundError:
         raise StepFailed(f"{path} is missing", _REMEDY) from None
 

@@ -19,6 +19,7 @@ from plantops.errors import MOVED, SetupError, StepFailed
 
 _HASHES_S = 600  # what DVC has not hashed yet it hashes first
 SKIP = {".git", ".dvc", ".plantops", ".venv", "venv", "node_modules", "__pycache__", "mlruns"}
+_OWN = {"models/releases", "models/refused"}  # where nobody's data lies, and which may hold thousands of folders
 
 
 def inputs(root: Path) -> dict[str, Any]:
@@ -91,6 +92,8 @@ def folders(root: Path) -> Iterator[tuple[Path, list[str]]]:
         yield folder, sorted(files)
         for entry in entries:
             if not entry.is_dir(follow_symlinks=False) or entry.name in SKIP or f"{entry.name}.dvc" in files:
+                continue
+            if folder.parent == root and f"{folder.name}/{entry.name}" in _OWN:
                 continue
             if not os.path.isdir(os.path.join(entry.path, ".dvc")):
                 pending.append(Path(entry.path))

@@ -51,7 +51,7 @@ def release(config: Config, store: Store, found: Release) -> dict[str, Any]:
     shelf = Shelf(config.models)
     folder, facts, lineage = shelf.release(found.id), shelf.facts(found.id), shelf.lineage(found.id)
     manifest = _manifest(folder)
-    listed = next(one for one in releases.listed(config, store) if one.release.id == found.id)
+    (listed,) = releases.listed(config, store, [found])
     made_by, services = store.run(found.run or ""), _services(store, found.id)
     before = services[-1]["replaced"] if services else None
     inputs = lineage.get("inputs") or {}

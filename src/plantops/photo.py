@@ -19,6 +19,7 @@ from plantops.preprocess import Preprocessing
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 MAX_PIXELS = 100_000_000
+LARGEST_FILE = 1 << 30  # bytes; more than a picture of MAX_PIXELS takes: a film, an archive
 _MAX_SIDE = 65_535  # what a JPEG can have; a row is the least that is worked on at once
 _BAND = 1 << 18  # pixels brought to RGB at once
 DRAWN = b"plantops: a drawn sample leaf, not a photo"

@@ -49,8 +49,11 @@ class Listed:
         }
 
 
-def listed(config: Config, store: Store) -> list[Listed]:
-    """All releases, newest first; ``there``: the bundle is on the shelf; ``image``: its image is built (or None)."""
+def listed(config: Config, store: Store, only: Sequence[Release] | None = None) -> list[Listed]:
+    """All releases, newest first, or ``only`` some.
+
+    ``there``: the bundle is on the shelf; ``image``: its image is built (or None).
+    """
     current, previous, shelf = store.in_service(), store.previous(), Shelf(config.models)
     try:
         built = deploy.get(config).built()
@@ -65,7 +68,7 @@ def listed(config: Config, store: Store) -> list[Listed]:
             one, _state(one, current, previous), shelf.release(one.id).is_dir(), image(one.id),
             shelf.accepted_anyway(one.id),
         )
-        for one in store.releases()
+        for one in (store.releases() if only is None else only)
     ]  # fmt: skip
 
 

@@ -12,13 +12,13 @@ import re
 import shlex
 import stat
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from plantops import detect, dirhash, dvc, process
+from plantops.ahead import ahead, cores
 from plantops.config import LOCK, PIPELINE
 from plantops.errors import MOVED, StepFailed
 from plantops.store import Store
@@ -65,15 +65,16 @@ def loose(root: Path, raw: Path, store: Store, remember: bool = True) -> list[Lo
 
 def listed(
     root: Path, raw: Path, store: Store, read: Callable[[Path], str], remember: bool = True
-) -> Iterator[dict[str, str]]:
-    """path below ``raw``: md5, of every file, folder by folder; ``read`` hashes a file that is new or moved.
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """Folder by folder: what its paths begin with below ``raw``, and path in it: md5, of every file. ``read`` hashes
+    one that is new or moved.
 
     Raises what ``read`` raises.
     """
     index = _Index(root, store, remember, read)
     for folder in [raw] if dvc.covered(raw) else classes(raw):
         inside = "" if folder == raw else f"{folder.name}/"
-        yield {inside + path: md5 for path, md5 in index.hashes(folder, dict(_files(folder))).items()}
+        yield inside, index.hashes(folder, dict(_files(folder)))
     index.forget_others(raw)
 
 
@@ -185,12 +186,12 @@ class _Index:
     def hashes(self, folder: Path, files: dict[str, Signature]) -> dict[str, str]:
         """path: md5 of the ``files`` in ``folder`` that are still there; only what is new or moved is read."""
         name, stats = self._seen(folder), _digest(files)
-        known, before = self.store.photos(name), self.known.get(name)
+        before = self.known.get(name)
         if before and before[0] == stats:
-            return {path: known[path][1] for path in files}
-        hashes = self._read_unknown(folder, files, known)
+            return self.store.md5s(name)
+        hashes = self._read_unknown(folder, files, self.store.photos(name))
         if self.remember:
-            stats = _digest({path: files[path] for path in hashes})
+            stats = stats if len(hashes) == len(files) else _digest({path: files[path] for path in hashes})
             photos = ((path, files[path], one) for path, one in hashes.items())
             self.store.remember_folder(name, stats, dirhash.directory(hashes.items()), photos)
         return hashes
@@ -205,9 +206,9 @@ class _Index:
     ) -> dict[str, str]:
         found = {path: known[path][1] for path, stat in files.items() if path in known and known[path][0] == stat}
         unknown = [path for path in files if path not in found]
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            read = zip(unknown, pool.map(self._md5, [folder / one for one in unknown]), strict=True)
-            return found | {path: md5 for path, md5 in read if md5}
+        read = ahead(self._md5, (folder / one for one in unknown), cores())
+        found.update((path, md5) for path, md5 in zip(unknown, read, strict=True) if md5)
+        return found
 
     def _md5(self, path: Path) -> str:
         """Empty when the photo is gone: then it is none of the folder's."""
@@ -226,8 +227,11 @@ class _Index:
 
 def _digest(files: dict[str, Signature]) -> str:
     """Of names and stat signatures, in any order."""
-    text = "\0".join(sorted(f"{path}\0{stat}" for path, stat in files.items()))
-    return hashlib.sha256(os.fsencode(text)).hexdigest()
+    hashed, between = hashlib.sha256(), ""
+    for one in sorted(f"{path}\0{signature}" for path, signature in files.items()):
+        hashed.update(os.fsencode(between + one))
+        between = "\0"
+    return hashed.hexdigest()
 
 
 def md5_of(path: Path) -> str:

@@ -19,7 +19,7 @@ from plantops.look import rules, suspects
 from plantops.look.alike import Alike
 from plantops.look.facts import Facts
 from plantops.look.photos import Photo
-from plantops.look.since import relabelled, table
+from plantops.look.since import compare
 from plantops.ml import predictions
 from plantops.ml.predictions import Answers
 from plantops.ml.prepared import Photo as Prepared
@@ -45,21 +45,22 @@ def test_what_became_of_each_class() -> None:
     ]
     now += [photo(f"B/{n}.jpg", f"b{n}") for n in range(4)]
     now += [photo(f"New name/{n}.jpg", f"o{n}") for n in range(3)]
-    rows = {one.name: one for one in table(now, release)}
+    rows = {one.name: one for one in compare(now, release).classes}
     a = rows["A"]
     assert (a.photos, a.unusable, a.new, a.gone, a.moved, a.came_from, a.went_to) == (6, 1, 1, 1, 1, 0, 1)
     b = rows["B"]
     assert (b.photos, b.new, b.gone, b.moved, b.came_from, b.went_to) == (5, 0, 0, 0, 1, 0)
     assert (rows["Old"].note, rows["New name"].note, rows["Lost"].note) == ("renamed to New name", "was Old", "gone")
     assert (rows["Old"].photos, rows["Old"].gone, rows["Old"].went_to) == (0, 1, 3)
-    assert [(one.path, then) for one, then in relabelled(now, release)] == [("B/5.jpg", "A")]
+    assert compare(now, release).relabelled == [("B/5.jpg", "A")]
 
 
 def test_a_class_that_went_and_photos_that_changed_class_are_told() -> None:
     release = [row("A/1.jpg", "a"), row("B/1.jpg", "b"), row("Old/1.jpg", "o"), row("Lost/1.jpg", "l")]
     now = [photo("B/1.jpg", "b"), photo("B/2.jpg", "a"), photo("A/2.jpg", "x"), photo("New/1.jpg", "o")]
-    nothing = Alike((), ()), table(now, release), suspects.Suspects((), 0, 0, 0)
-    scene = rules.Scene(now, *nothing, relabelled=relabelled(now, release))
+    became = compare(now, release)
+    nothing = Alike((), ()), became.classes, suspects.Suspects((), 0, 0, 0)
+    scene = rules.Scene(now, *nothing, relabelled=became.relabelled)
     every = [one for one in rules.judge(scene, RulesConfig()) if one.rule in ("class_gone", "relabelled")]
     told = [(one.rule, one.level, one.sentence) for one in every]
     assert told == [
@@ -72,9 +73,10 @@ def test_a_class_that_went_and_photos_that_changed_class_are_told() -> None:
 def test_a_copy_beside_a_photo_of_the_release_is_no_move() -> None:
     release = [row("A/1.jpg", "a")]
     for paths in (["A/0.jpg", "A/1.jpg"], ["A/1.jpg", "A/2.jpg"]):
-        (only,) = table([photo(path, "a") for path in paths], release)
+        ((only,), _) = compare([photo(path, "a") for path in paths], release)
         assert (only.new, only.gone, only.moved) == (0, 0, 0)
-    assert relabelled([photo("A/1.jpg", "a"), photo("B/1.jpg", "a"), photo("B/2.jpg", "b")], release) == []
+    three = [photo("A/1.jpg", "a"), photo("B/1.jpg", "a"), photo("B/2.jpg", "b")]
+    assert compare(three, release).relabelled == []
 
 
 def prepare(project: Path, splits: dict[str, tuple[str, str]]) -> None:

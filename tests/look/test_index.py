@@ -8,10 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from conftest import sh
 from look.scenes import ONE, OTHER, RAW, scene, seen
 from plantops import scan
+from plantops.look.facts import VERSION
 from plantops.store import Store
 
 _opened: list[str] | None = None
@@ -62,6 +66,16 @@ def test_a_photo_that_moves_is_hashed_and_not_decoded_again(garden: Path) -> Non
     assert f"{OTHER}/came.jpg" in {one.path for one in after.photos}
 
 
+def test_looks_at_photos_that_are_no_more_are_forgotten(garden: Path) -> None:
+    before = {one.md5 for one in seen(garden).photos}
+    for number in range(8):
+        scene(6000 + number).save(garden / RAW / ONE / f"{number}.jpg")
+    now = {one.md5 for one in seen(garden).photos}
+    assert len(before - now) == 8
+    with Store(garden / ".plantops") as store:
+        assert store.looks(VERSION, before | now).keys() == now
+
+
 def test_a_copy_is_decoded_in_full_once(garden: Path) -> None:
     shutil.copyfile(garden / RAW / ONE / "0.jpg", garden / RAW / OTHER / "copy.jpg")
     assert [one.rule for one in seen(garden).at("warn")].count("conflicts") == 1
@@ -79,3 +93,30 @@ def test_what_a_look_has_hashed_is_not_hashed_again_by_check(project: Path) -> N
     with opened(raw) as second, Store(project / ".plantops") as store:
         assert scan.loose(project, raw, store) == []
     assert [one for one in second if one.endswith(".jpg")] == []
+
+
+def peak(project: Path) -> int:
+    """KiB that `plantops data` holds in memory at most."""
+    code = """
+import atexit, sys
+from plantops.__main__ import main
+atexit.register(lambda: print(open("/proc/self/status").read(), file=sys.stderr))
+sys.argv = ["plantops", "data", "--json"]
+main()
+"""
+    said = sh(sys.executable, "-c", code, cwd=project).stderr
+    return next(int(line.split()[1]) for line in said.splitlines() if line.startswith("VmHWM:"))
+
+
+@pytest.mark.ci
+def test_memory_does_not_grow_with_the_photos(garden: Path) -> None:
+    raw, random, peaks = garden / RAW, np.random.default_rng(1), []
+    shutil.rmtree(raw)
+    for number in range(20_000):
+        folder = raw / f"Class {number % 20:02d}"
+        folder.mkdir(parents=True, exist_ok=True)
+        shown = random.integers(0, 256, (8, 8, 3), dtype=np.uint8).repeat(4, 0).repeat(4, 1)
+        Image.fromarray(shown).save(folder / f"{number}.bmp")
+        if number + 1 in (2_000, 20_000):
+            peaks.append(peak(garden))
+    assert peaks[1] < 1.2 * peaks[0]

@@ -29,7 +29,7 @@ def test_clusters_are_those_of_every_pair(seed: int, kinds: int, more: int, nois
     rows = rows[random.integers(0, kinds, kinds + more)]
     flips = np.packbits(random.random((len(rows), 256)) < noise, axis=1)
     rows = rows ^ flips
-    assert near.clusters([row.tobytes().hex() for row in rows], RADIUS) == brute(rows, RADIUS)
+    assert near.clusters([row.tobytes().hex() for row in rows]) == brute(rows, RADIUS)
 
 
 def test_pairs_at_the_radius_are_found_wherever_their_bits_differ() -> None:
@@ -40,9 +40,24 @@ def test_pairs_at_the_radius_are_found_wherever_their_bits_differ() -> None:
             flips = np.zeros(256, np.uint8)
             flips[random.choice(256, differ, replace=False)] = 1
             both = [one.tobytes().hex(), (one ^ np.packbits(flips)).tobytes().hex()]
-            assert len(near.clusters(both, RADIUS)) == expected
+            assert len(near.clusters(both)) == expected
 
 
 def test_many_alike_are_one_cluster() -> None:
-    assert near.clusters(["ab" * 32] * 3000, RADIUS) == [list(range(3000))]
-    assert near.clusters(["ab" * 32], RADIUS) == near.clusters([], RADIUS) == []
+    assert near.clusters(["ab" * 32] * 3000) == [list(range(3000))]
+    assert near.clusters(["ab" * 32]) == near.clusters([]) == near.clusters(["", ""]) == []
+
+
+def test_more_hashes_than_are_compared_at_once() -> None:
+    """Copies are found wherever in the list the two are; what is not asked about is near nothing."""
+    random = np.random.default_rng(5)
+    rows = random.integers(0, 256, (3 * near._TOGETHER + 7, 32), dtype=np.uint8)
+    expected = []
+    for number, (one, other) in enumerate(random.permutation(len(rows))[:200].reshape(-1, 2).tolist()):
+        flips = np.zeros(256, np.uint8)
+        flips[random.choice(256, number % (RADIUS + 1), replace=False)] = 1
+        rows[other] = rows[one] ^ np.packbits(flips)
+        expected.append(sorted((one, other)))
+    hashes = [row.tobytes().hex() for row in rows]
+    hashes[expected[0][0]] = ""
+    assert near.clusters(hashes) == sorted(expected[1:])

@@ -46,6 +46,8 @@ def test_the_file_that_ships_is_read() -> None:
         ("train.precision", "64", "`train.precision` should be one of auto"),
         ("export.quantize", True, "`export.quantize` should be text"),
         ("export.quantize", "int8", "`export.quantize` should be one of off, auto"),
+        ("prepare.store", "bucket/pixels", "`prepare.store` should be s3://BUCKET"),
+        ("prepare.store", "s3://", "`prepare.store` should be s3://BUCKET"),
         ("model", None, "`model` should hold keys and values"),
     ],
 )

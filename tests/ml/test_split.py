@@ -10,9 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from plantops import near
 from plantops.errors import StepFailed
 from plantops.ml import split
-from plantops.ml.split import assign, group_names
+from plantops.ml.split import Grouping, Sides
+
+from . import in_memory
 
 quick = settings(deadline=None, max_examples=60)
 REGEX = r"___(.+ \d*)\d\d\.\w+$"
@@ -24,6 +27,15 @@ SHARED = st.dictionaries(
 )
 SIZES = st.lists(st.integers(1, 30), min_size=1, max_size=25)
 SHARES = st.tuples(st.sampled_from([0.0, 0.1, 0.15, 0.3]), st.sampled_from([0.0, 0.1, 0.15, 0.3]))
+
+
+def assign(members: dict[str, dict[str, int]], seed: int, val: float, test: float) -> dict[str, str]:
+    sides = Sides(members.items, seed, val, test)
+    return {group: sides.of(group) for group in members}
+
+
+def grouped(paths: list[str], group_by: str | None, raw: Path) -> dict[str, str | None]:
+    return dict(zip(paths, Grouping(group_by, raw, raw).of(paths), strict=True))
 
 
 def own(label: str, sizes: list[int]) -> dict[str, dict[str, int]]:
@@ -47,6 +59,12 @@ def test_every_class_is_trained_on_whatever_groups_it_shares(members, seed, shar
     labels = {label for classes in members.values() for label in classes}
     assert all(count[label, "train"] for label in labels)
     assert splits == assign(dict(reversed(members.items())), seed, *shares)
+
+
+@quick
+@given(SHARED, st.integers(0, 99), SHARES)
+def test_nothing_depends_on_what_is_in_memory(members, seed, shares) -> None:  # type: ignore[no-untyped-def]
+    assert assign(members, seed, *shares) == in_memory.assign(members, seed, *shares)
 
 
 @quick
@@ -98,25 +116,34 @@ def test_without_a_share_for_the_test_nothing_goes_there() -> None:
 
 
 def test_groups_by_regular_expression(tmp_path: Path) -> None:
-    names, loose = group_names(["A/x___RS_HL 1834.jpg", "B/y___RS_HL 1899.JPG", "B/odd.jpg"], REGEX, tmp_path)
-    assert names == {"A/x___RS_HL 1834.jpg": "RS_HL 18", "B/y___RS_HL 1899.JPG": "RS_HL 18", "B/odd.jpg": "B/odd.jpg"}
-    assert loose == 1
+    names = grouped(["A/x___RS_HL 1834.jpg", "B/odd.jpg", "B/y___RS_HL 1899.JPG"], REGEX, tmp_path)
+    assert names == {"A/x___RS_HL 1834.jpg": "RS_HL 18", "B/odd.jpg": None, "B/y___RS_HL 1899.JPG": "RS_HL 18"}
 
 
 def test_several_groups_are_joined_without_confusion(tmp_path: Path) -> None:
-    names, _ = group_names(["a_bc.jpg", "ab_c.jpg"], r"(\w+)_(\w+)", tmp_path)
+    names = grouped(["a_bc.jpg", "ab_c.jpg"], r"(\w+)_(\w+)", tmp_path)
     assert names["a_bc.jpg"] != names["ab_c.jpg"]
 
 
 def test_groups_by_csv(tmp_path: Path) -> None:
-    (tmp_path / "leaves.csv").write_text('path,group\n"A/1, old.jpg",leaf 1\nB/2.jpg,leaf 1\n')
-    names, loose = group_names(["A/1, old.jpg", "B/2.jpg", "B/3.jpg"], "leaves.csv", tmp_path)
-    assert (names["A/1, old.jpg"], names["B/2.jpg"], loose) == ("leaf 1", "leaf 1", 1)
+    listed = 'path,group\nB/2.jpg,leaf 0\nA/0.jpg,gone\n"A/1, old.jpg",leaf 1\nB/2.jpg,leaf 1\n'
+    (tmp_path / "leaves.csv").write_text(listed)
+    names = grouped(["A/1, old.jpg", "A/2.jpg", "B/2.jpg", "B/3.jpg"], "leaves.csv", tmp_path)
+    assert names == {"A/1, old.jpg": "leaf 1", "A/2.jpg": None, "B/2.jpg": "leaf 1", "B/3.jpg": None}, "the last line"
     (tmp_path / "other.csv").write_text("file,leaf\n")
     with pytest.raises(StepFailed, match="columns path and group"):
-        group_names(["A/1"], "other.csv", tmp_path)
+        grouped(["A/1"], "other.csv", tmp_path)
     with pytest.raises(StepFailed, match="not there"):
-        group_names(["A/1"], "missing.csv", tmp_path)
+        grouped(["A/1"], "missing.csv", tmp_path)
+
+
+def united(names: dict[str, str], hashes: dict[str, str]) -> tuple[dict[str, str], int]:
+    """The group of each path, as prepare_data has it from the groups and from what is shown."""
+    paths = list(names)
+    clusters = [{names[paths[at]] for at in one} for one in near.clusters(hashes[path] for path in paths)]
+    sizes = Counter(names.values())
+    called, divided = split.tied(clusters, sizes, len(sizes))
+    return {path: called.get(group, group) for path, group in names.items()}, divided
 
 
 def test_groups_that_hold_one_picture_twice_are_one_and_chains_of_alike_ones_stay() -> None:
@@ -125,14 +152,14 @@ def test_groups_that_hold_one_picture_twice_are_one_and_chains_of_alike_ones_sta
     near_by = f"{int(far[0], 16) ^ 0b1011:064x}"
     names = {"a1": "A", "a2": "A", "b1": "B", "c1": "C", "d1": "D"}
     hashes = {"a1": far[0], "a2": far[1], "b1": near_by, "c1": far[2], "d1": ""}
-    assert split.together(names, hashes) == ({**names, "b1": "A"}, 0), "called as the larger one"
-    assert split.together({**names, "c1": "A"}, {**hashes, "d1": far[2]})[0] == dict.fromkeys(names, "A"), "by steps"
+    assert united(names, hashes) == ({**names, "b1": "A"}, 0), "called as the larger one"
+    assert united({**names, "c1": "A"}, {**hashes, "d1": far[2]})[0] == dict.fromkeys(names, "A"), "by steps"
     alike = {f"p{n}": f"G{n}" for n in range(40)}
-    tied, divided = split.together(alike, {path: far[0 if n < 11 else n] for n, path in enumerate(alike)})
+    tied, divided = united(alike, {path: far[0 if n < 11 else n] for n, path in enumerate(alike)})
     assert (tied, divided) == (alike, 11)
-    tied, divided = split.together(alike, {path: far[0 if n < 10 else n] for n, path in enumerate(alike)})
+    tied, divided = united(alike, {path: far[0 if n < 10 else n] for n, path in enumerate(alike)})
     assert (len(set(tied.values())), divided) == (31, 0)
 
 
 def test_no_grouping_makes_every_photo_its_own(tmp_path: Path) -> None:
-    assert group_names(["A/1", "A/2"], None, tmp_path) == ({"A/1": "A/1", "A/2": "A/2"}, 2)
+    assert grouped(["A/1", "A/2"], None, tmp_path) == {"A/1": None, "A/2": None}

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from conftest import sh
 from plantops import dirhash
 from plantops.errors import StepFailed
-from plantops.ml.survey import check_unmoved, survey
+from plantops.ml.survey import Known, check_unmoved, survey, walk
 
 STAGE = {"stages": {"look": {"cmd": "true", "deps": ["raw"]}}}
 
 
 def md5s(raw: Path) -> dict[str, str]:
     return {path: hashlib.md5((raw / path).read_bytes()).hexdigest() for path in survey(raw).files}
+
+
+def known(raw: Path) -> list[Known]:
+    hashes = md5s(raw)
+    return [Known(path, hashes[path], signature) for path, signature in walk(raw, [])]
 
 
 @pytest.mark.ci
@@ -54,11 +63,11 @@ def raw(tmp_path: Path) -> Path:
 
 
 def test_what_stays_is_no_move_even_when_it_is_touched(raw: Path) -> None:
-    before, hashes = survey(raw), md5s(raw)
-    check_unmoved(raw, before, hashes)
+    before = known(raw)
+    check_unmoved(raw, before)
     os.utime(raw / "A/1.jpg", (1, 1))
     (raw / ".gitignore").write_text("/A\n")
-    check_unmoved(raw, before, hashes)
+    check_unmoved(raw, before)
 
 
 @pytest.mark.parametrize(
@@ -71,8 +80,41 @@ def test_what_stays_is_no_move_even_when_it_is_touched(raw: Path) -> None:
     ],
 )
 def test_what_moves_is_named(raw: Path, move, said: str) -> None:  # type: ignore[no-untyped-def]
-    before, hashes = survey(raw), md5s(raw)
+    before = known(raw)
     move(raw)
     with pytest.raises(StepFailed, match="photos moved while they were read") as raised:
-        check_unmoved(raw, before, hashes)
+        check_unmoved(raw, before)
     assert said in raised.value.message
+
+
+@pytest.mark.parametrize("last", ["A", "A-b", "A.jpg", "B"])
+def test_what_comes_goes_and_changes_together_is_told_in_one_walk(raw: Path, last: str) -> None:
+    before = known(raw)
+    (raw / "A/1.jpg").unlink()
+    (raw / "A/0.jpg").write_text("new")
+    (raw / "B/1.jpg").write_text("other")
+    (raw / f"{last}-").mkdir()
+    (raw / f"{last}-/9.jpg").write_text("new")
+    with pytest.raises(StepFailed) as raised:
+        check_unmoved(raw, before)
+    told = sorted(["A/0.jpg came", f"{last}-/9.jpg came"])
+    assert raised.value.message.partition(": ")[2] == ", ".join(["A/1.jpg went", "B/1.jpg changed", *told])
+
+
+names = st.text(st.sampled_from("AB-.0 é"), min_size=1, max_size=3).filter(lambda name: name.strip(".") != "")
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.lists(names, min_size=1, max_size=3), max_size=12))
+def test_a_walk_is_in_the_order_of_whole_paths(listed: list[list[str]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        raw, made = Path(folder) / "raw", set()
+        raw.mkdir()
+        for parts in listed:
+            with contextlib.suppress(OSError):  # a name that is a file and a folder
+                raw.joinpath(*parts).parent.mkdir(parents=True, exist_ok=True)
+                raw.joinpath(*parts).write_text("")
+                made.add("/".join(parts))
+        found = [path for path, _ in walk(raw, [])]
+        assert found == sorted(found)
+        assert set(found) == {path for path in made if (raw / path).is_file()}

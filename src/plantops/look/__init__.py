@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from plantops import artifacts, dvc, scan
@@ -14,7 +15,7 @@ from plantops.errors import StepFailed
 from plantops.look import alike, rules, since, suspects
 from plantops.look.alike import Alike
 from plantops.look.findings import NOTE, STOP, WARN, Finding
-from plantops.look.photos import Album, Photo
+from plantops.look.photos import Album, Photos
 from plantops.look.since import ClassRow
 from plantops.look.suspects import Suspects
 from plantops.shelf import Shelf
@@ -25,7 +26,7 @@ from plantops.store import Store
 class Look:
     """What was seen. ``release``: the one compared with, or empty; ``read``: pictures that no look had seen before."""
 
-    photos: tuple[Photo, ...]
+    photos: Photos
     classes: tuple[ClassRow, ...]
     findings: tuple[Finding, ...]
     suspects: Suspects
@@ -74,8 +75,8 @@ def at(
     photos = album.photos(lambda done: console.bar("classes", done, folders) if console else None)
     current = store.in_service()
     split_list = Shelf(config.models).release(current.id) / SPLIT_FILE if current else None
-    release = artifacts.rows(split_list) if split_list and split_list.is_file() else None
-    classes = since.table(photos, release)
+    release = _Rows(split_list) if split_list and split_list.is_file() else None
+    became = since.compare(photos, release)
     suspicious = suspects.find(
         photos,
         artifacts.probabilities(config.root / artifacts.PREDICTIONS),
@@ -85,10 +86,10 @@ def at(
     scene = rules.Scene(
         photos,
         versions,
-        classes,
+        became.classes,
         suspicious,
-        _rows(config, artifacts.INDEX) if split else (),
-        since.relabelled(photos, release or ()),
+        _Rows(config.root / artifacts.INDEX) if split else (),
+        became.relabelled,
         int(dvc.params(config.root, "prepare").get("min_side", 1)),
         float(dvc.params(config.root, "split").get("test", 0.0)),
         config.gate.min_support,
@@ -96,12 +97,12 @@ def at(
     )
     found = rules.judge(scene, config.data.rules)
     compared = current.id if current and release is not None else ""
-    return Look(tuple(photos), tuple(classes), tuple(found), suspicious, versions, compared, album.looked)
+    return Look(photos, tuple(became.classes), tuple(found), suspicious, versions, compared, album.looked)
 
 
 def leaks(config: Config, seen: Look) -> list[Finding]:
     """What lies on two sides of the split as it is prepared now."""
-    return rules.levelled(rules.leaks(seen.alike, _rows(config, artifacts.INDEX)), config.data.rules)
+    return rules.levelled(rules.leaks(seen.alike, _Rows(config.root / artifacts.INDEX)), config.data.rules)
 
 
 def check(found: Iterable[Finding]) -> None:
@@ -116,6 +117,11 @@ def check(found: Iterable[Finding]) -> None:
         )
 
 
-def _rows(config: Config, path: Any) -> Sequence[Mapping[str, str]]:
-    """What a stage left, or nothing where it has not run."""
-    return artifacts.rows(config.root / path) if (config.root / path).is_file() else ()
+@dataclass(frozen=True)
+class _Rows:
+    """What a stage left, row by row, or nothing where it has not run. May be gone through several times."""
+
+    path: Path
+
+    def __iter__(self) -> Iterator[dict[str, str]]:
+        return artifacts.each(self.path) if self.path.is_file() else iter(())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import astuple, dataclass
+from typing import NamedTuple
 
 from PIL import Image
 
@@ -18,8 +18,7 @@ EMPTY, FOREIGN, HUGE, DAMAGED = "empty", "foreign", "huge", "damaged"
 _SMALL = Preprocessing(near.SIDE, "squash", "bilinear", True, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 
-@dataclass(frozen=True)
-class Facts:
+class Facts(NamedTuple):
     """What a look at a photo gave; ``problem`` (one of the kinds above) and why, in words, where it cannot be used.
 
     ``width``, ``height``: pixels as stored. ``odd``: what its colours are where they are not plain RGB. ``spread``:
@@ -42,7 +41,7 @@ class Facts:
 
     def to_text(self) -> str:
         """One line for the store."""
-        return json.dumps(astuple(self))
+        return json.dumps(self)
 
     @classmethod
     def from_text(cls, text: str) -> Facts:

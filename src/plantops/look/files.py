@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
 
 from plantops.look.facts import DAMAGED, EMPTY, FOREIGN, HUGE
 from plantops.look.findings import Case, Finding, count
@@ -29,10 +30,8 @@ _EXTENSIONS = {
 Remark = Callable[[Photo], str]  # empty where there is nothing to remark
 
 
-def findings(photos: Sequence[Photo], min_side: int) -> Iterator[Finding]:
+def findings(photos: Iterable[Photo], min_side: int) -> Iterator[Finding]:
     """``min_side``: pixels under which prepare_data sets a photo aside."""
-    for kind, (text, help_) in _PROBLEMS.items():
-        yield from _remarked(kind, text, help_, [(one, one.facts.why) for one in photos if one.facts.problem == kind])
     rules: list[tuple[str, str, str, Remark]] = [
         ("tiny", f"smaller than {min_side} pixels", "take them larger, or lower prepare.min_side", _small(min_side)),
         ("blank", "nearly blank", "look at them; remove what shows no leaf", _blank),
@@ -41,15 +40,18 @@ def findings(photos: Sequence[Photo], min_side: int) -> Iterator[Finding]:
         ("odd_colours", "not in plain RGB", "look at them: they are turned into RGB, on white", lambda p: p.facts.odd),
         ("turned", "turned by EXIF", "nothing: training and API turn them upright", _turned),
     ]
-    usable = [one for one in photos if not one.facts.problem]
-    for rule, text, help_, remark in rules:
-        yield from _remarked(rule, text, help_, [(one, said) for one in usable if (said := remark(one))])
-
-
-def _remarked(rule: str, text: str, help_: str, found: list[tuple[Photo, str]]) -> Iterator[Finding]:
-    if found:
-        cases = tuple(Case((photo.path,), said) for photo, said in found)
-        yield Finding(rule, f"{text}: {count(len(found))}", help_, cases)
+    found: dict[str, list[Case]] = defaultdict(list)
+    for one in photos:
+        if one.facts.problem:
+            found[one.facts.problem].append(Case((one.path,), one.facts.why))
+            continue
+        for rule, _, _, remark in rules:
+            if said := remark(one):
+                found[rule].append(Case((one.path,), said))
+    words = _PROBLEMS | {rule: (text, help_) for rule, text, help_, _ in rules}
+    for rule, (text, help_) in words.items():
+        if rule in found:
+            yield Finding(rule, f"{text}: {count(len(found[rule]))}", help_, tuple(found[rule]))
 
 
 def _small(min_side: int) -> Remark:

@@ -17,7 +17,7 @@ from plantops.dvc import raw_folder
 from plantops.look import Look
 from plantops.look.findings import NOTE, STOP, WARN, Case, Finding
 from plantops.look.since import ClassRow
-from plantops.photo import NotAPhoto, open_photo, pixels
+from plantops.photo import LARGEST_FILE, NotAPhoto, open_photo, pixels
 from plantops.preprocess import Preprocessing
 
 FILE = Path("reports/data.html")
@@ -108,6 +108,8 @@ def _thumbnails(paths: Iterable[str], raw: Path) -> str:
 
 def _thumbnail(path: Path) -> str:
     try:
+        if path.stat().st_size > LARGEST_FILE:
+            return ""
         small = pixels(open_photo(path.read_bytes()), _THUMB)
     except (NotAPhoto, OSError):
         return ""

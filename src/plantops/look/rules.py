@@ -5,9 +5,11 @@ What a finding means for a run is `data.rules` in config.yaml.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import groupby
+from operator import itemgetter
 
 from plantops.config import RulesConfig
 from plantops.look import files
@@ -16,24 +18,26 @@ from plantops.look.findings import NOTE, STOP, WARN, Case, Finding, count
 from plantops.look.photos import Photo
 from plantops.look.since import ClassRow
 from plantops.look.suspects import Suspects
+from plantops.ondisk import Sorted
 from plantops.scan import Loose
 
 IMBALANCE = 10
-Split = Sequence[Mapping[str, str]]
+_AND = " and "  # between the sides of the split
+Split = Iterable[Mapping[str, str]]  # gone through several times, as the photos
 
 
 @dataclass(frozen=True)
 class Scene:
     """What the rules judge. ``split``: rows of the prepared index (path, md5, class, group, split), where there is one;
-    ``relabelled``: photos with the class that the release in service learned them as; ``loose``: folders of field
+    ``relabelled``: paths with the class that the release in service learned them as; ``loose``: folders of field
     photos that DVC does not know as they are."""
 
-    photos: Sequence[Photo]
+    photos: Iterable[Photo]
     alike: Alike
     classes: Sequence[ClassRow]
     suspects: Suspects
     split: Split = ()
-    relabelled: Sequence[tuple[Photo, str]] = ()
+    relabelled: Sequence[tuple[str, str]] = ()
     min_side: int = 1
     test_share: float = 0.0
     min_support: int = 0
@@ -115,26 +119,44 @@ def _too_small(scene: Scene, counts: Mapping[str, int]) -> Iterator[Finding]:
 
 def leaks(alike: Alike, split: Split) -> Iterator[Finding]:
     """What lies on two sides of the prepared split: groups, and photos that show the same picture."""
-    members: dict[str, list[tuple[str, str]]] = defaultdict(list)
-    for row in split:
-        members[f"group {row['group']}"].append((row["path"], row["split"]))
-    side = {row["md5"]: row["split"] for row in split}
-    for number, group in enumerate((*alike.same, *alike.near)):
-        members[f"picture {number}"] = [(one.path, side[one.md5]) for one in group if one.md5 in side]
-    cases = [
-        Case(tuple(path for path, _ in listed), " and ".join(sorted({where for _, where in listed})))
-        for listed in members.values()
-        if len({where for _, where in listed}) > 1
-    ]
+    cases = [*_divided(split), *_divided_pictures(alike, split)]
     if cases:
         said = f"{len(cases):,} leaves or pictures lie on two sides of the split: the scores are too good to be true"
         help_ = "split.group_by in params.yaml keeps photos of one leaf together; remove copies"
         yield Finding("leaks", said, help_, tuple(cases))
 
 
+def _divided(split: Split) -> list[Case]:
+    """Groups of the split on two sides, in the order of their first photo."""
+    rows = Sorted()
+    for at, row in enumerate(split):
+        rows.add(row["group"], at, row["path"], row["split"])
+    found = []
+    for _, group in groupby(rows, key=itemgetter(0)):
+        listed = list(group)
+        case = _case([(path, where) for _, _, path, where in listed])
+        if _AND in case.note:
+            found.append((listed[0][1], case))
+    return [case for _, case in sorted(found, key=itemgetter(0))]
+
+
+def _divided_pictures(alike: Alike, split: Split) -> Iterator[Case]:
+    groups = (*alike.same, *alike.near)
+    asked = {one.md5 for group in groups for one in group}
+    side = {row["md5"]: row["split"] for row in split if row["md5"] in asked} if asked else {}
+    for group in groups:
+        case = _case([(one.path, side[one.md5]) for one in group if one.md5 in side])
+        if _AND in case.note:
+            yield case
+
+
+def _case(listed: Sequence[tuple[str, str]]) -> Case:
+    return Case(tuple(path for path, _ in listed), _AND.join(sorted({where for _, where in listed})))
+
+
 def _labels(scene: Scene) -> Iterator[Finding]:
     if scene.relabelled:
-        cases = tuple(Case((photo.path,), f"was {then}") for photo, then in scene.relabelled)
+        cases = tuple(Case((path,), f"was {then}") for path, then in scene.relabelled)
         said = f"in another class than for the release in service: {count(len(cases))}"
         yield Finding("relabelled", said, "look at them", cases)
     found = scene.suspects.found

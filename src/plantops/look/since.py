@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import asdict, dataclass
-from typing import Any
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 from plantops.judgement import renamed
 from plantops.look.photos import Photo
+from plantops.ondisk import Sorted
+
+Rows = Iterable[Mapping[str, str]]
 
 
 @dataclass(frozen=True)
@@ -31,55 +36,93 @@ class ClassRow:
         return asdict(self)
 
 
-def table(photos: Sequence[Photo], release: Iterable[Mapping[str, str]] | None) -> list[ClassRow]:
-    """A row for each class that is or was. ``release``: rows of its split.csv (path, md5, class), or None."""
-    files, unusable = Counter(one.label for one in photos), Counter(one.label for one in photos if one.facts.problem)
-    if release is None:
-        return [ClassRow(name, files[name], unusable[name]) for name in sorted(files)]
-    then = {row["md5"]: row for row in release}
-    now = _one_of_each(photos, then)
-    known = [(then[md5], photo) for md5, photo in now.items() if md5 in then]
-    counts = {
-        "new": Counter(photo.label for md5, photo in now.items() if md5 not in then),
-        "gone": Counter(row["class"] for md5, row in then.items() if md5 not in now),
-        "moved": Counter(row["class"] for row, photo in known if _only_moved(row, photo)),
-        "came_from": Counter(photo.label for row, photo in known if row["class"] != photo.label),
-        "went_to": Counter(row["class"] for row, photo in known if row["class"] != photo.label),
-    }
-    before = {row["class"] for row in then.values()}
-    notes = _notes(before, files.keys(), renamed(then.values(), _listed(now), before, files))
-    rows = [(name, {key: one[name] for key, one in counts.items()}) for name in sorted({*files, *before})]
-    return [ClassRow(name, files[name], unusable[name], **row, note=notes.get(name, "")) for name, row in rows]
+class Since(NamedTuple):
+    """A row for each class that is or was, and the paths of photos that lie in another class than when the release was
+    trained, with that class; renamed classes left out."""
+
+    classes: list[ClassRow]
+    relabelled: list[tuple[str, str]]
 
 
-def relabelled(photos: Sequence[Photo], release: Iterable[Mapping[str, str]]) -> list[tuple[Photo, str]]:
-    """Photos that lie in another class than when the release was trained, with that class; renamed classes left out."""
-    then = {row["md5"]: row for row in release}
-    here = {one.label for one in photos}
-    now = _one_of_each(photos, then)
-    moved = [(one, then[md5]["class"]) for md5, one in now.items() if md5 in then]
-    return [(photo, label) for photo, label in moved if label != photo.label and label in here]
+class _Place(NamedTuple):
+    path: str
+    label: str
 
 
-def _one_of_each(photos: Iterable[Photo], then: Mapping[str, Mapping[str, str]]) -> dict[str, Photo]:
-    """By md5; of photos with the same bytes the one that the release learned from: a copy beside it is no move."""
-    now: dict[str, Photo] = {}
+class _Both(NamedTuple):
+    """Where photos with the same bytes lay for a release, and where they lie now; ``first``: the place of the first."""
+
+    md5: str
+    then: _Place | None
+    now: _Place | None
+    first: int
+
+
+def compare(photos: Iterable[Photo], release: Rows | None) -> Since:
+    """``release``: rows of its split.csv (path, md5, class), or None. Both are gone through several times."""
+    files, unusable = Counter[str](), Counter[str]()
     for one in photos:
-        if not one.facts.problem and (one.md5 not in now or one.path == then.get(one.md5, {}).get("path")):
-            now[one.md5] = one
-    return now
+        files[one.label] += 1
+        unusable[one.label] += bool(one.facts.problem)
+    if release is None:
+        return Since([ClassRow(name, files[name], unusable[name]) for name in sorted(files)], [])
+    before = {row["class"] for row in release}
+    kinds = ("new", "gone", "moved", "came_from", "went_to")
+    counts = {kind: Counter[str]() for kind in kinds}
+    away, relabelled = list[_Both](), list[tuple[int, str, str]]()
+    for both in _by_bytes(photos, release):
+        _count(counts, both)
+        if both.then and both.then.label not in files:
+            away.append(both)
+        elif both.then and both.now and both.now.label != both.then.label:
+            relabelled.append((both.first, both.now.path, both.then.label))
+    notes = _notes(before, files.keys(), _renamed(away, before, files))
+    rows = [(name, {kind: counts[kind][name] for kind in kinds}) for name in sorted({*files, *before})]
+    classes = [ClassRow(name, files[name], unusable[name], **row, note=notes.get(name, "")) for name, row in rows]
+    return Since(classes, [(path, label) for _, path, label in sorted(relabelled)])
 
 
-def _only_moved(row: Mapping[str, str], photo: Photo) -> bool:
-    return row["class"] == photo.label and row["path"] != photo.path
+def _by_bytes(photos: Iterable[Photo], release: Rows) -> Iterator[_Both]:
+    """All usable photos and those of the release, by md5; of several the one that the release learned from: a copy
+    beside it is no move."""
+    rows = Sorted()
+    for row in release:
+        rows.add(row["md5"], -1, row["path"], row["class"])
+    for at, one in enumerate(photos):
+        if not one.facts.problem:
+            rows.add(one.md5, at, one.path, one.label)
+    for md5, group in groupby(rows, key=itemgetter(0)):
+        then = now = None
+        first = -1
+        for _, at, *place in group:  # those of the release come first
+            if at < 0:
+                then = _Place(*place)
+            elif now is None or (then and then.path == place[0]):
+                now, first = _Place(*place), at if now is None else first
+        yield _Both(md5, then, now, first)
 
 
-def _listed(now: Mapping[str, Photo]) -> list[dict[str, str]]:
-    return [{"md5": md5, "class": photo.label} for md5, photo in now.items()]
+def _count(counts: Mapping[str, Counter[str]], one: _Both) -> None:
+    if one.now and not one.then:
+        counts["new"][one.now.label] += 1
+    elif one.then and not one.now:
+        counts["gone"][one.then.label] += 1
+    elif one.then and one.now and one.then.label != one.now.label:
+        counts["came_from"][one.now.label] += 1
+        counts["went_to"][one.then.label] += 1
+    elif one.then and one.now and one.then.path != one.now.path:
+        counts["moved"][one.then.label] += 1
+
+
+def _renamed(away: Iterable[_Both], before: Set[str], here: Mapping[str, int]) -> dict[str, str]:
+    """Classes that are called otherwise now, as the gate tells them. ``away``: photos of classes that are no more."""
+    then = [{"md5": one.md5, "class": one.then.label} for one in away if one.then]
+    now = [{"md5": one.md5, "class": one.now.label} for one in away if one.now]
+    return renamed(then, now, before, here)
 
 
 def _notes(before: Set[str], here: Set[str], names: Mapping[str, str]) -> dict[str, str]:
-    """By class; ``names``: those that are called otherwise now, as the gate tells them."""
+    """By class; ``names``: those that are called otherwise now."""
     notes = dict.fromkeys(here - before, "new class") | dict.fromkeys(before - here, "gone")
     for old, new in names.items():
         notes |= {old: f"renamed to {new}", new: f"was {old}"}

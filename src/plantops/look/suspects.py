@@ -60,18 +60,26 @@ class Suspects:
 
 
 def find(
-    photos: Sequence[Photo], answers: tuple[Sequence[str], Mapping[str, Sequence[float]]], course: Course
+    photos: Iterable[Photo], answers: tuple[Sequence[str], Mapping[str, Sequence[float]]], course: Course
 ) -> Suspects:
     """``answers``: classes, and by md5 their probabilities, for photos that the model did not learn from.
 
     ``course``: by md5 of those that it did: class, what it was taken for, the shares of both.
     """
-    usable = [one for one in photos if not one.facts.problem]
-    asked = [one for one in usable if one.md5 in answers[1] and one.label in answers[0]]
-    learned = [one for one in usable if one.md5 not in answers[1] and one.label == course.get(one.md5, ("",))[0]]
-    found = [*_held_out(asked, *answers), *_all_along(learned, course)]
+    asked, found, learned, rest = list[Photo](), list[Suspect](), 0, 0
+    for one in photos:
+        if one.facts.problem:
+            continue
+        if one.md5 in answers[1] and one.label in answers[0]:
+            asked.append(one)
+        elif one.md5 not in answers[1] and one.label == course.get(one.md5, ("",))[0]:
+            learned += 1
+            found += _all_along(one, *course[one.md5][1:])
+        else:
+            rest += 1
+    found = [*_held_out(asked, *answers), *found]
     found.sort(key=lambda one: one.own - one.confidence)
-    return Suspects(tuple(found), len(asked), len(learned), len(usable) - len(asked) - len(learned))
+    return Suspects(tuple(found), len(asked), learned, rest)
 
 
 def _held_out(
@@ -86,11 +94,9 @@ def _held_out(
         yield Suspect(asked[at], classes[best], float(shares[at, best]), float(shares[at, labels[at]]))
 
 
-def _all_along(learned: Iterable[Photo], course: Course) -> Iterator[Suspect]:
-    for photo in learned:
-        _, taken_for, share, own = course[photo.md5]
-        if share - own >= _ALL_ALONG:
-            yield Suspect(photo, taken_for, share, own, learned=True)
+def _all_along(photo: Photo, taken_for: str, share: float, own: float) -> Iterator[Suspect]:
+    if share - own >= _ALL_ALONG:
+        yield Suspect(photo, taken_for, share, own, learned=True)
 
 
 def confident(labels: NDArray[np.int64], shares: NDArray[np.float64]) -> list[tuple[int, int]]:

@@ -13,6 +13,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from plantops.errors import StepFailed
+from plantops.ml.pixels import Pixels
 
 SHIFT = 0.1  # of the side
 COMPRESSED, QUALITY = 0.3, (25, 95)  # share of the photos that are JPEG once more, and how badly
@@ -37,7 +38,7 @@ ALONE = Share(0, 1)
 class Photos(Dataset[Batch]):  # type: ignore[misc]
     """Pixels (all rows, uint8 (count, size, size, 3)), the rows that belong to a split, and their class numbers."""
 
-    images: NDArray[np.uint8]
+    images: Pixels
     rows: NDArray[np.int64]
     labels: NDArray[np.int64]
     vary: np.random.Generator | None = None
@@ -48,7 +49,12 @@ class Photos(Dataset[Batch]):  # type: ignore[misc]
     def __getitems__(self, chosen: Sequence[int]) -> Batch:
         """A batch: uint8 (n, size, size, 3), class numbers (n,) and rows (n,)."""
         rows = self.rows[chosen]
-        pixels = self.images[rows] if self.vary is None else varied(self.images, rows, self.vary)
+        if self.vary is None:
+            pixels = self.images[rows]
+        elif isinstance(self.images, np.ndarray):
+            pixels = varied(self.images, rows, self.vary)
+        else:
+            pixels = varied(self.images[rows], np.arange(len(rows)), self.vary)
         return torch.from_numpy(pixels), torch.from_numpy(self.labels[chosen]), torch.from_numpy(rows)
 
     def part(self, share: Share) -> Photos:

@@ -24,10 +24,14 @@ Section = TypeVar("Section")
 
 @dataclass(frozen=True)
 class Prepare:
-    """Where the photos lie, and the side in pixels under which one is set aside."""
+    """Where the photos lie, and the side in pixels under which one is set aside.
+
+    ``store``: where the prepared pixels are kept (s3://bucket/prefix); None: in data/prepared.
+    """
 
     raw: str
     min_side: int
+    store: str | None = None
 
 
 @dataclass(frozen=True)
@@ -195,6 +199,7 @@ def _check(params: Params) -> None:
     rules = [
         ("seed", params.seed >= 0, "0 or more"),
         ("prepare.min_side", params.prepare.min_side >= 1, "1 or more"),
+        ("prepare.store", _is_store(params.prepare.store), "s3://BUCKET or s3://BUCKET/PREFIX, or null"),
         ("split.val", 0 <= split.val < 1, "from 0 to less than 1"),
         ("split.test", 0 <= split.test < 1, "from 0 to less than 1"),
         ("split.val + split.test", split.val + split.test < 1, "less than 1, so that something is left to learn from"),
@@ -235,6 +240,10 @@ def _check(params: Params) -> None:
             re.compile(split.group_by)
         except re.error as error:
             raise StepFailed(f"params.yaml: `split.group_by` is no regular expression: {error}") from None
+
+
+def _is_store(store: str | None) -> bool:
+    return store is None or bool(re.fullmatch(r"s3://[^/\s]+(/\S*)?", store))
 
 
 def _leaves_some_out(params: Params) -> bool:

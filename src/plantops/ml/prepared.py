@@ -1,6 +1,7 @@
 """The prepared photos: pixels packed in one file, and the list that says which photo each row is.
 
 ``images.u8``   uint8 (count, size, size, 3), RGB, raw bytes
+``images.json`` in its place where `prepare.store` keeps them elsewhere: the address, and sha256 of all bytes
 ``index.csv``   row, path (relative to the raw folder), md5, class, group, split
 ``meta.json``   classes, the preprocessing without mean and std, count, sample_data, digest
 ``golden/``     a few photos as they came
@@ -11,7 +12,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plantops.errors import StepFailed
+from plantops.ml import pixels
 from plantops.ml.files import PREPARED, open_csv
 from plantops.preprocess import Preprocessing
 
@@ -81,18 +83,19 @@ class Prepared:
             values = json.loads((folder / META).read_text())
             meta = Meta(**{**values, "classes": tuple(values["classes"])})
             photos = tuple(read_index(folder / INDEX))
-            size = (folder / IMAGES).stat().st_size
         except FileNotFoundError as error:
             raise StepFailed(f"{error.filename} is missing", "dvc repro prepare_data") from None
-        if len(photos) != meta.count or size != meta.count * meta.size**2 * 3:
+        if len(photos) != meta.count:
             raise StepFailed(f"{folder} is not whole", "dvc repro --force --single-item prepare_data")
-        return cls(folder, meta, photos)
+        found = cls(folder, meta, photos)
+        found.images  # noqa: B018  whether they are there and whole is asked now
+        return found
 
     @cached_property
-    def images(self) -> NDArray[np.uint8]:
-        """All pixels, read from disk as they are needed: uint8 (count, size, size, 3)."""
+    def images(self) -> pixels.Pixels:
+        """All pixels, read as they are needed. Raises StepFailed when they are not there or not whole."""
         shape = (self.meta.count, self.meta.size, self.meta.size, 3)
-        return np.memmap(self.folder / IMAGES, np.uint8, "r", shape=shape)
+        return pixels.open_(self.folder / IMAGES, shape)
 
     def of(self, split: str) -> tuple[Photo, ...]:
         """The photos of one split."""
@@ -106,11 +109,17 @@ class Prepared:
 
 def read_index(path: Path) -> list[Photo]:
     """Read an index.csv. Raises FileNotFoundError, or StepFailed when it is none."""
+    return list(each_of_index(path))
+
+
+def each_of_index(path: Path) -> Iterator[Photo]:
+    """As :func:`read_index`, one after the other."""
     with open_csv(path) as file:
         rows = csv.reader(file)
         if tuple(next(rows, ())) != COLUMNS:
             raise StepFailed(f"{path} does not have the columns {', '.join(COLUMNS)}")
-        return [Photo(int(row[0]), *row[1:]) for row in rows]
+        for row in rows:
+            yield Photo(int(row[0]), *row[1:])
 
 
 def write_index(path: Path, photos: Iterable[Photo]) -> None:
@@ -122,9 +131,10 @@ def write_index(path: Path, photos: Iterable[Photo]) -> None:
 
 
 def digest(photos: Iterable[Photo]) -> str:
-    """sha256, hex, of which photos there are and on which side of the split each one is."""
+    """sha256, hex, of which photos there are and on which side of the split each one is. They are in order of path."""
     hashed, comma = hashlib.sha256(b"["), ""
-    for one in sorted((photo.path, photo.md5, photo.split) for photo in photos):
+    for photo in photos:
+        one = photo.path, photo.md5, photo.split
         hashed.update(f"{comma}{json.dumps(one)}".encode())  # as JSON of the whole list, which may be long
         comma = ", "
     hashed.update(b"]")

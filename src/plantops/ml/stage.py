@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import signal
 import sys
 from collections.abc import Callable
@@ -36,8 +35,3 @@ def plain(name: str) -> str:
     """A file name fit for printing: bytes that are no UTF-8 and control characters are escaped."""
     readable = name.encode("utf-8", "backslashreplace").decode()
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in readable)
-
-
-def cores() -> int:
-    """Cores that the scheduler lets us use."""
-    return len(os.sched_getaffinity(0))

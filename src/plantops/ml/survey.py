@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -38,57 +38,112 @@ class Survey:
     links: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A file as it was when it was read."""
+
+    path: str
+    md5: str
+    signature: Signature
+
+
 def survey(raw: Path, unrecorded: bool = False) -> Survey:
-    """Walk ``raw`` as DVC does: all regular files and links to such, folders that are links not entered.
-
-    In a run of plantops, a class that is not under DVC came after the run had seen to that: it is the next change,
-    unless ``unrecorded`` ones are wanted, too.
-    """
+    """All that :func:`walk` finds, in memory."""
     links: list[str] = []
-    return Survey(dict(sorted(_walk(raw, links, unrecorded))), tuple(sorted(links)))
+    return Survey(dict(walk(raw, links, unrecorded)), tuple(links))
 
 
-def _walk(raw: Path, links: list[str], unrecorded: bool = False) -> Iterator[tuple[str, Signature]]:
+def walk(raw: Path, links: list[str], unrecorded: bool = False) -> Iterator[tuple[str, Signature]]:
+    """Walk ``raw`` as DVC does, in the order of the paths: all regular files and links to such. Of the tree, no more
+    than the names of a folder and of those above it are in memory.
+
+    Folders that are links are not entered, but appended to ``links``. In a run of plantops, a class that is not under
+    DVC came after the run had seen to that: it is the next change, unless ``unrecorded`` ones are wanted, too.
+    """
     left_out, here = _dvcignore(), os.path.relpath(raw)
     class_by_class = not unrecorded and recorded_as_read() and not raw.with_name(f"{raw.name}.dvc").exists()
-    for folder, folders, names in os.walk(raw):
-        inside = os.path.relpath(folder, raw)
-        prefix = "" if inside == "." else f"{inside}/"
-        folders[:] = sorted(name for name in folders if name not in _IGNORED)
+
+    def below(prefix: str) -> Iterator[tuple[str, Signature]]:
+        names = _names(os.path.join(raw, prefix))
         if class_by_class and not prefix:
-            folders[:] = [name for name in folders if f"{name}.dvc" in names]
-        links += [prefix + name for name in folders if os.path.islink(os.path.join(folder, name))]
+            listed = set(names)
+            names = [one for one in names if not one.endswith("/") or f"{one[:-1]}.dvc" in listed]
         for name in names:
-            ignored = name in _IGNORED or left_out.match_file(f"{here}/{prefix}{name}")
-            signature = None if ignored else _signature(os.path.join(folder, name))
-            if signature:
-                yield prefix + name, signature
+            path = prefix + name
+            if name.rstrip("/") in _IGNORED:
+                continue
+            if not name.endswith("/"):
+                ignored = left_out.match_file(f"{here}/{path}")
+                signature = None if ignored else _signature(os.path.join(raw, path))
+                if signature:
+                    yield path, signature
+            elif os.path.islink(os.path.join(raw, path[:-1])):
+                links.append(path[:-1])
+            else:
+                yield from below(path)
+
+    return below("")
 
 
-def check_unmoved(raw: Path, before: Survey, md5s: Mapping[str, str]) -> int:
-    """Walk again and compare with what was read; returns how many files came meanwhile.
+def _names(folder: str) -> list[str]:
+    """What lies in a folder, folders with a slash: so sorted, whole paths are in order, too. None where it is gone."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(f"{one.name}/" if _is_folder(one) else one.name for one in entries)
+    except OSError:
+        return []
 
-    ``md5s``: md5 of each file as it was read. Raises StepFailed when one of them went or changed. What came is an
-    error only where nobody puts DVC's record right afterwards (see :func:`recorded_as_read`): DVC would record,
-    after the stage, photos that training never saw (treeverse/dvc#11058).
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def check_unmoved(raw: Path, read: Iterable[Known]) -> int:
+    """Walk again and compare with what was ``read``, in the order of paths; returns how many files came meanwhile.
+
+    Raises StepFailed when one of them went or changed. What came is an error only where nobody puts DVC's record
+    right afterwards (see :func:`recorded_as_read`): DVC would record, after the stage, photos that training never saw
+    (treeverse/dvc#11058).
     """
-    came, touched, unseen = [], [], set(md5s)
-    for path, signature in _walk(raw, []):
-        unseen.discard(path)
-        if path not in md5s:
-            came.append(f"{plain(path)} came")
-        elif _minded(path) and signature != before.files[path]:
-            touched.append(path)
-    went = [f"{plain(path)} went" for path in md5s if path in unseen and _minded(path)]
-    changed = [f"{plain(path)} changed" for path in sorted(touched) if _md5(raw / path) != md5s[path]]
-    moved = went + changed + ([] if recorded_as_read() else came)
-    if moved:
+    went, changed, came, count = list[str](), list[str](), list[str](), 0
+    for path, known, now in _beside(iter(read), walk(raw, [])):
+        if known is None:
+            count += 1
+            if not recorded_as_read():
+                came.append(f"{plain(path)} came")
+        elif not _minded(path):
+            continue
+        elif now is None:
+            went.append(f"{plain(path)} went")
+        elif now != known.signature and _md5(raw / path) != known.md5:
+            changed.append(f"{plain(path)} changed")
+    if moved := went + changed + came:
         more = f" and {len(moved) - _SHOWN} more" if len(moved) > _SHOWN else ""
         raise StepFailed(
             f"{MOVED}: {', '.join(moved[:_SHOWN])}{more}",
             "run again when the copying is done: dvc repro --force --single-item prepare_data",
         )
-    return len(came)
+    return count
+
+
+def _beside(
+    read: Iterator[Known], walked: Iterator[tuple[str, Signature]]
+) -> Iterator[tuple[str, Known | None, Signature | None]]:
+    """The two lists, which are in the order of paths, by path."""
+    known, now = next(read, None), next(walked, None)
+    while known or now:
+        if known and (now is None or known.path < now[0]):
+            yield known.path, known, None
+            known = next(read, None)
+        elif now and (known is None or now[0] < known.path):
+            yield now[0], None, now[1]
+            now = next(walked, None)
+        elif known and now:
+            yield now[0], known, now[1]
+            known, now = next(read, None), next(walked, None)
 
 
 def _minded(path: str) -> bool:

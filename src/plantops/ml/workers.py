@@ -19,12 +19,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, NoReturn
 
+from plantops.ahead import cores
 from plantops.errors import PlantopsError, StepFailed
 from plantops.ml.batches import ALONE, Share
 from plantops.ml.files import CHECKPOINT_FOLDER, write_json
 from plantops.ml.frameworks import torch
 from plantops.ml.params import Params
-from plantops.ml.stage import cores
 
 UNFINISHED = CHECKPOINT_FOLDER / "unfinished"  # what processes leave for those that replace them
 RESTARTS = 3

@@ -202,7 +202,7 @@ def _version(db: sqlite3.Connection) -> int:
 
 
 def _in_memory() -> sqlite3.Connection:
-    db = sqlite3.connect(":memory:", isolation_level=None)
+    db = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
     _apply(db)
     return db
 
@@ -220,10 +220,14 @@ def _unusable(path: Path, error: Exception) -> SetupError:
 def _read_only(path: Path) -> sqlite3.Connection:
     """Open for reading; in a folder we cannot write, where WAL needs a file of its own, as it stands on disk."""
     try:
-        db = sqlite3.connect(f"file:{_quote(path)}?mode=ro", uri=True, isolation_level=None, timeout=30)
+        db = sqlite3.connect(
+            f"file:{_quote(path)}?mode=ro", uri=True, isolation_level=None, timeout=30, check_same_thread=False
+        )
         db.execute("PRAGMA user_version").fetchone()
     except sqlite3.OperationalError:
-        db = sqlite3.connect(f"file:{_quote(path)}?immutable=1", uri=True, isolation_level=None)
+        db = sqlite3.connect(
+            f"file:{_quote(path)}?immutable=1", uri=True, isolation_level=None, check_same_thread=False
+        )
     return db
 
 

@@ -56,19 +56,21 @@ class Releases(Database):
 
     def release(self, name: str) -> Release | None:
         """A release by its id, or by an unambiguous beginning of it or of its digest."""
-        found = [one for one in self.releases() if one.id == name] or [
-            one for one in self.releases() if name and (one.id.startswith(name) or one.digest.startswith(name))
-        ]
+        begins = "WHERE ?1 != '' AND ?1 IN (substr(id, 1, length(?1)), substr(digest, 1, length(?1))) LIMIT 2"
+        found = self._releases("WHERE id = ?", name) or self._releases(begins, name)
         return found[0] if len(found) == 1 else None
 
     def releases(self) -> list[Release]:
         """All releases, newest first."""
-        rows = self._db.execute("SELECT * FROM release ORDER BY rowid DESC").fetchall()
+        return self._releases("ORDER BY rowid DESC")
+
+    def _releases(self, which: str, *values: str) -> list[Release]:
+        rows = self._db.execute(f"SELECT release.* FROM release {which}", values).fetchall()
         return [Release(**{**dict(row), "sample_data": bool(row["sample_data"])}) for row in rows]
 
     def with_digest(self, digest: str) -> Release | None:
         """The newest release with this bundle digest."""
-        return next((one for one in self.releases() if one.digest == digest), None)
+        return next(iter(self._releases("WHERE digest = ? ORDER BY rowid DESC LIMIT 1", digest)), None)
 
     def put_in_service(self, release: str, code: str, reason: str, withdraw: str | None = None) -> None:
         """The release that answers from now on, served by ``code`` (its digest). One transaction.
@@ -93,17 +95,18 @@ class Releases(Database):
 
     def noted(self, release: str, what: str) -> str:
         """What was remembered, or an empty string."""
-        return next((value for name, value in self._notes(what) if name == release), "")
+        return next(iter(self._notes(what, "release", release)), "")
 
     def retrained(self, fingerprint: str) -> bool:
         """Whether drift has forced a run on inputs of this fingerprint."""
-        return any(value == fingerprint for _, value in self._notes(RETRAINED))
+        return bool(self._notes(RETRAINED, "value", fingerprint))
 
-    def _notes(self, what: str) -> list[tuple[str, str]]:
+    def _notes(self, what: str, column: str, wanted: str) -> list[str]:
         if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'note'").fetchone():
             return []  # only read, and written by an older plantops
-        rows = self._db.execute("SELECT release, value FROM note WHERE what = ?", (what,)).fetchall()
-        return [(row["release"], row["value"]) for row in rows]
+        asked = f"SELECT value FROM note WHERE what = ? AND {column} = ?"
+        rows = self._db.execute(asked, (what, wanted)).fetchall()
+        return [row["value"] for row in rows]
 
     def in_service(self) -> Release | None:
         """The release that the store says is answering: the champion."""
@@ -128,12 +131,8 @@ class Releases(Database):
     def previous(self) -> Release | None:
         """Where a rollback goes: the last other release in service that was not withdrawn."""
         current = self.in_service()
-        rows = self._db.execute("SELECT release FROM service ORDER BY number DESC").fetchall()
-        for row in rows:
-            one = self.release(row["release"])
-            if one and current and one.id != current.id and not one.withdrawn:
-                return one
-        return None
+        before = "JOIN service ON service.release = id WHERE withdrawn IS NULL AND id != ? ORDER BY number DESC LIMIT 1"
+        return next(iter(self._releases(before, current.id)), None) if current else None
 
     def shown(self, view: str) -> str:
         """What a view outside the store was last made to show, or an empty string."""
