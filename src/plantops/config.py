@@ -143,9 +143,11 @@ class ApiConfig:
 
 @dataclass(frozen=True)
 class DockerConfig:
-    """The compose backend: the image's name, and what the API's container may take."""
+    """Serving by containers: the image's name, the registry it is pushed to (None: it stays here), and what a container
+    of the API may take."""
 
     image: str = "plant-disease-mlops"
+    registry: str | None = None
     api_memory: str = "2g"
     mlflow: bool = True
 
@@ -354,11 +356,18 @@ def _check(config: Config, name: str) -> None:
         raise SetupError(f"{name}: {said}", f"mend it in {name}")
 
 
+_REGISTRY = r"(localhost|[a-z0-9-]+(\.[a-z0-9-]+)+|[a-z0-9-]+(?=:))(:\d+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*"
+
+
 def _check_docker(docker: DockerConfig, name: str) -> None:
     """What Docker would refuse, and only after the training."""
     if not re.fullmatch(r"([a-z0-9.-]+(:\d+)?/)?[a-z0-9]+([._/-]+[a-z0-9]+)*", docker.image):
         said = f"docker.image is the name of no image (small letters, digits, . _ - /, no tag): {docker.image!r}"
         raise SetupError(f"{name}: {said}", f"mend it in {name}")
+    if docker.registry is not None and not re.fullmatch(_REGISTRY, docker.registry):
+        # Not shown: a login may stand in it.
+        said = "docker.registry names a registry and a path in it, as registry.example.org/team: no https://, no login"
+        raise SetupError(f"{name}: {said}", f"mend it in {name}; docker login keeps the login")
     if not re.fullmatch(r"\d+(\.\d+)?([bkmg]b?)?", docker.api_memory.lower()):
         said = f"docker.api_memory must be a size, as 2g or 512m, not {docker.api_memory!r}"
         raise SetupError(f"{name}: {said}", f"mend it in {name}")
