@@ -6,6 +6,7 @@ import http.client
 import json
 import re
 import socket
+import ssl
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -20,6 +21,7 @@ from plantops.deploy.address import Address
 from plantops.deploy.protocol import Serving, Trial
 from plantops.errors import StepFailed
 
+KEY_HEADER = "X-API-Key"
 RELEASE_HEADER = "X-Plantops-Release"
 PROBE_HEADER = "X-Plantops-Probe"  # these photos are no traffic: they are not counted
 _EVERY_CLASS = 1000
@@ -27,7 +29,7 @@ _POLL_S = 0.02
 _QUICK_S = 5.0
 _WATCH_EVERY_S = 0.2
 _NO_PHOTO = (400, 413, 422)  # what the API says of an upload that it does not take
-_BUGS = re.compile(rb'^api_requests_total\{[^}]*status="500"\} (\S+)', re.MULTILINE)
+_BUGS = re.compile(r'^api_requests_total\{[^}]*status="500"\} (\S+)', re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,9 @@ class Declined(StepFailed):
     """The API answers, and does not take this upload for a photo."""
 
 
-class _Connection(http.client.HTTPConnection):
+class Connection(http.client.HTTPConnection):
+    """To whatever an address is."""
+
     def __init__(self, address: Address, timeout: float) -> None:
         super().__init__("localhost" if address.socket else address.host, address.port or None, timeout=timeout)
         self.address = address
@@ -67,6 +71,8 @@ class _Connection(http.client.HTTPConnection):
             self.sock: socket.socket = unix.connect(self.address.socket, self.timeout)
         else:
             super().connect()
+            if self.address.tls:
+                self.sock = ssl.create_default_context().wrap_socket(self.sock, server_hostname=self.address.host)
 
 
 def ask(
@@ -78,12 +84,12 @@ def ask(
     more: Mapping[str, str] = MappingProxyType({}),
 ) -> Reply:
     """GET, or POST ``body`` of content type ``kind``, with ``more`` headers. Raises StepFailed without an answer."""
-    connection = _Connection(address, timeout)
-    headers = {"Connection": "close", "Host": "localhost", **({"Content-Type": kind} if kind else {}), **more}
+    connection = Connection(address, timeout)
+    headers = {"Connection": "close", "Host": address.name, **({"Content-Type": kind} if kind else {}), **more}
     if address.key:
-        headers["Authorization"] = f"Bearer {address.key}"
+        headers[KEY_HEADER] = address.key  # not Authorization: what stands between may want that for itself
     try:
-        connection.request("GET" if body is None else "POST", path, body, headers)
+        connection.request("GET" if body is None else "POST", address.base + path, body, headers)
         response = connection.getresponse()
         return Reply(response.status, response.headers.get(RELEASE_HEADER), response.read())
     except (OSError, http.client.HTTPException) as error:
@@ -189,8 +195,13 @@ def _watched(public: Address) -> dict[str, Any]:
     if reply.status != 200:
         raise StepFailed(f"{public.url}/health answers {reply.status}: {reply.text}")
     said = reply.json()
-    bugs = sum(int(float(count)) for count in _BUGS.findall(ask(public, "/metrics").body))
-    return {"release": said["release"], "since": said["since"], "bugs": bugs}
+    counted = bugs(ask(public, "/metrics").body.decode())
+    return {"release": said["release"], "since": said["since"], "bugs": counted}
+
+
+def bugs(metrics: str) -> int:
+    """How many requests were answered with status 500, by what `/metrics` says."""
+    return sum(int(float(count)) for count in _BUGS.findall(metrics))
 
 
 def metrics(public: Address) -> str:
