@@ -167,6 +167,30 @@ def detach(argv: Sequence[str], cwd: Path, log: Path, env: Mapping[str, str] | N
     return child.pid
 
 
+# Our end of the first program's input closes however we end, also by SIGKILL. $1: a file to remove at the end.
+_COMPANION = """
+made=$1; shift
+exec 3<&0
+"$@" 3<&- &
+child=$!
+{ cat <&3 >/dev/null; kill "$child" 2>/dev/null; } &
+wait "$child"
+rm -f "$made"
+"""
+
+
+def companion(argv: Sequence[str], cwd: Path, log: Path, made: Path) -> subprocess.Popen[bytes]:
+    """Start a program that ends when we do, or when the handle is collected; its output goes to ``log``.
+
+    ``made``: what it leaves behind, removed then. Ctrl-C does not reach it.
+    """
+    with log.open("wb") as out:
+        return subprocess.Popen(
+            ["sh", "-c", _COMPANION, "sh", str(made), *argv], cwd=cwd, env=environment(), stdin=subprocess.PIPE,
+            stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+
+
 def limited(argv: Sequence[str], cwd: Path, log: Path, seconds: float, env: Mapping[str, str]) -> int:
     """Run a program to its end, its output appended to ``log``; returns its status.
 
