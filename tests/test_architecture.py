@@ -11,7 +11,7 @@ import pytest
 from conftest import ROOT
 
 SOURCE = ROOT / "src" / "plantops"
-BASE = {"errors", "preprocess", "dirhash", "keys", "shipped", "typed", "yamltext", "measures", "near"}
+BASE = {"errors", "preprocess", "clusterconfig", "dirhash", "keys", "shipped", "typed", "yamltext", "measures", "near"}
 GROUND = {*BASE, "whole", "photo", "drift", "console", "process", "bundle", "kept", "ahead", "artifacts", "daemon"}
 FLOORS = [
     BASE,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from plantops import typed, yamltext
+from plantops.clusterconfig import KubernetesConfig
 from plantops.errors import SetupError
 
 FILE = "config.yaml"
@@ -97,7 +98,7 @@ class GateConfig:
 class DeployConfig:
     """Where the API runs and how long a switch may take, seconds. ``auto`` is settled by the first deployment."""
 
-    backend: Literal["auto", "local", "compose"] = "auto"
+    backend: Literal["auto", "local", "compose", "kubernetes"] = "auto"
     bind: str = "127.0.0.1"
     port: int = 8000
     start_timeout_s: float = 60
@@ -258,6 +259,7 @@ class Config:
     serve: ServeConfig = field(default_factory=ServeConfig)
     api: ApiConfig = field(default_factory=ApiConfig)
     docker: DockerConfig = field(default_factory=DockerConfig)
+    kubernetes: KubernetesConfig = field(default_factory=KubernetesConfig)
     prometheus: PrometheusConfig = field(default_factory=PrometheusConfig)
     grafana: GrafanaConfig = field(default_factory=GrafanaConfig)
     watch: WatchConfig = field(default_factory=WatchConfig)
@@ -351,6 +353,8 @@ def _check(config: Config, name: str) -> None:
             if isinstance(value, (int, float)) and not 0 <= value < float("inf"):
                 raise SetupError(f"{name}: {section}.{key} cannot be {value}", f"mend it in {name}")
     _check_docker(config.docker, name)
+    if said := config.kubernetes.wrong():
+        raise SetupError(f"{name}: {said}", f"mend it in {name}")
     if not re.fullmatch(r"[^/:'\"\x00-\x1f]+", config.mlflow.model_name):
         said = f"mlflow.model_name: MLflow takes no name like {config.mlflow.model_name!r} (/, : and quotes are out)"
         raise SetupError(f"{name}: {said}", f"mend it in {name}")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from plantops import deploy, notify, process, prometheus
 from plantops.config import Config
-from plantops.deploy import daemon, ports
+from plantops.deploy import daemon, kubernetes, ports
 from plantops.deploy.compose import engine
 from plantops.errors import SetupError
 from plantops.lock import user
@@ -37,12 +37,13 @@ class Finding:
 
 
 def docker(config: Config) -> Iterator[Finding]:
-    """Engine, permission and Compose, where they may be used."""
+    """Engine, permission and Compose, where they may be used. For a cluster images are built here, without Compose."""
     if config.deploy.backend == "local":
         return
     try:
         found = engine.client()
-        engine.check_compose(config.root)
+        if config.deploy.backend != "kubernetes":
+            engine.check_compose(config.root)
     except SetupError as error:
         if config.deploy.backend == "auto":
             said = f"{error.message}: with deploy.backend: auto the first deployment is one without containers then"
@@ -50,7 +51,14 @@ def docker(config: Config) -> Iterator[Finding]:
         else:
             yield Finding("docker", WRONG, error.message, error.hint)
         return
-    yield Finding("docker", OK, f"engine {found.version()['Version']} and Compose answer")
+    answering = "answers" if config.deploy.backend == "kubernetes" else "and Compose answer"
+    yield Finding("docker", OK, f"engine {found.version()['Version']} {answering}")
+
+
+def cluster(config: Config) -> Iterator[Finding]:
+    """The cluster, where one is to serve: kubectl, its context, and what it lets us do there."""
+    if config.deploy.backend == "kubernetes":
+        yield Finding("kubernetes", OK, kubernetes.connect(config).access())
 
 
 def doors(config: Config) -> Iterator[Finding]:

@@ -12,7 +12,11 @@ from plantops.errors import PlantopsError
 from plantops.shelf import Shelf
 from plantops.store import Store
 
-BACKENDS = {"local": "plantops.deploy.local", "compose": "plantops.deploy.compose"}
+BACKENDS = {
+    "local": "plantops.deploy.local",
+    "compose": "plantops.deploy.compose",
+    "kubernetes": "plantops.deploy.kubernetes",
+}
 _VIEW = "backend"
 
 
