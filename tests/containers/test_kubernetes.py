@@ -44,8 +44,8 @@ def node(tmp_path: Path) -> Iterator[Engine]:
     need_engine()
     with Engine(tmp_path / "node", {}) as one:
         yield one
-        for line in docker("ps", "-q", "--filter", "name=^plantops-test-").split():
-            docker("rm", "-f", line, check=False)
+    for name in one.pods:  # ending `docker run` ends no container
+        docker("rm", "-f", name, check=False)
     assert one.failure is None
 
 

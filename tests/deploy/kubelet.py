@@ -91,6 +91,11 @@ class Node:
             ender.join()
         self.api.__exit__()
 
+    @property
+    def pods(self) -> list[str]:
+        """The names of all there ever were."""
+        return list(self._pods)
+
     def running(self) -> list[int]:
         """Processes of pods, those that end included."""
         return [one.child.pid for one in list(self._pods.values()) if one.child and one.child.poll() is None]
