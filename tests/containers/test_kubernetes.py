@@ -9,14 +9,17 @@ from pathlib import Path
 
 import pytest
 
+from conftest import plantops, sh
 from containers.conftest import forget_images, own_config
 from containers.engine import docker, need_engine
+from containers.projects import copy, reseed
 from containers.registry import registry
 from deploy.cluster import NAMESPACE
-from deploy.kubelet import Node, Pod, kubeconfig
+from deploy.kubelet import Node, Pod, Way, kubeconfig
 from plantops.clusterconfig import KubernetesConfig
-from plantops.config import Config
+from plantops.config import Config, load
 from plantops.deploy.kubernetes import Kubernetes
+from runs.cheap import edit, state
 
 pytestmark = pytest.mark.ci
 
@@ -88,3 +91,43 @@ def test_a_release_is_built_pushed_pulled_by_its_digest_and_served(
     after = Kubernetes(config)
     after.up(releases["one"])  # nothing is built, nothing is pushed
     assert after.agrees(releases["one"])
+
+
+def test_a_run_a_rollback_and_the_end_as_typed(
+    ready_for_docker: Path, tmp_path: Path, node: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A project whose backend is a cluster: every command that asks what serves."""
+    monkeypatch.setenv("KUBECONFIG", str(kubeconfig(tmp_path, node.api)))
+    folder = copy(ready_for_docker, tmp_path / "project")
+    name = load(folder).project
+    with registry(tmp_path / "registry") as host, Way(node.api, f"{name}-api") as way:
+        edit(folder / "config.yaml", "backend: compose", "backend: kubernetes")
+        edit(folder / "config.yaml", "registry: null", f"registry: {host}/team")
+        edit(folder / "config.yaml", 'context: ""', "context: small")
+        edit(folder / "config.yaml", "namespace: default", f"namespace: {NAMESPACE}")
+        edit(folder / "config.yaml", 'url: ""', f"url: http://localhost:{way.port}")
+        edit(folder / "docker/kubernetes/autoscaler.yaml", "minReplicas: 2", "minReplicas: 1")
+        sh("git", "commit", "-qam", "Serve from the cluster", cwd=folder)
+        first = _released(folder)
+        reseed(folder)
+        sh("git", "commit", "-qam", "Another model", cwd=folder)
+        second = _released(folder)
+        assert first != second
+        plantops("rollback", cwd=folder)
+        assert state(folder)["answering"]["release"] == first
+        said = plantops("verify", cwd=folder).stdout
+        assert f"the image that serves is labelled {first}" in said
+        assert plantops("predict", *map(str, sorted(folder.glob("data/raw/*/*/*.jpg"))[:3]), cwd=folder).stdout
+        assert f"context small, namespace {NAMESPACE}" in plantops("doctor", cwd=folder).stdout
+        assert f"healthy: {first}" in plantops("logs", "plant-disease-api", cwd=folder).stdout
+        assert f"stopped the API in namespace {NAMESPACE} (release {first})" in plantops("down", cwd=folder).stdout
+        forget_images(f"{host}/team/{name}")
+    forget_images(name)
+
+
+def _released(folder: Path) -> str:
+    """Runs; the release that serves then."""
+    plantops("run", cwd=folder)
+    now = state(folder)
+    assert (now["answering"]["status"], now["answering"]["release"]) == ("healthy", now["in_service"]["id"])
+    return str(now["in_service"]["id"])

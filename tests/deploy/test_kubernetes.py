@@ -307,7 +307,7 @@ def test_what_of_the_cluster_is_missing_is_said(
     assert "401" in wrong.message
     assert "wrong-token" not in wrong.message + wrong.hint
     monkeypatch.setenv("KUBECONFIG", str(kubeconfig(tmp_path, node.api, port=1)))
-    assert "the cluster of context small cannot be asked" in refusal().message
+    assert "context small: the cluster cannot be reached: dial tcp 127.0.0.1:1" in refusal().message
 
 
 def test_nothing_listens_for_others_and_kubectl_ends_with_us(config: Config, node: Node) -> None:

@@ -162,11 +162,12 @@ def _root(api_version: str) -> str:
 
 
 def _refusal(status: int, body: bytes, asked: str) -> StepFailed:
-    """What the API server says in a `Status`, or what kubectl says in its place."""
+    """What the API server says in a `Status`. What is none, kubectl says in its place."""
     try:
         said = str(json.loads(body)["message"])
     except (ValueError, KeyError, TypeError):
         said = body.decode(errors="replace").strip()[:300]
+        return StepFailed(f"the cluster cannot be reached: {said}", "plantops doctor")
     message = f"the cluster answered {status} to {asked}: {said}"
     if status == 404:
         return NotThere(message, "kubectl api-resources")

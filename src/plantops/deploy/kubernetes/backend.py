@@ -316,7 +316,7 @@ class Kubernetes:
             foreign = not missing and not refused and self._fleet.foreign()
         except StepFailed as error:
             hint = f"kubectl --context {context} cluster-info"
-            raise SetupError(f"the cluster of context {context} cannot be asked: {error.message}", hint) from None
+            raise SetupError(f"context {context}: {error.message}", hint) from None
         if missing:
             raise SetupError(f"there is no namespace {namespace}", f"kubectl create namespace {namespace}")
         if refused:

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from plantops import process, yamltext
 from plantops.clusterconfig import KubernetesConfig
+from plantops.deploy import unix
 from plantops.errors import SetupError, StepFailed
 
 Object = dict[str, Any]
@@ -83,8 +84,8 @@ class Kubectl:
         door, log = self._folder / f"{name}.sock", self._folder / f"{name}.log"
         proxy = process.companion(self.argv("proxy", f"--unix-socket={door.name}"), self._folder, log, door)
         try:
-            ready = process.wait_until(lambda: door.exists() or proxy.poll() is not None, _DOOR_S, 0.01)
-            if not ready or not door.exists():
+            process.wait_until(lambda: _open(door) or proxy.poll() is not None, _DOOR_S, 0.01)
+            if not _open(door):
                 said = log.read_text(errors="replace")
                 raise StepFailed(f"kubectl proxy did not start: {_said(said)}", "plantops doctor")
         finally:
@@ -99,6 +100,15 @@ class Kubectl:
         except (ValueError, KeyError):
             raise SetupError(f"kubectl does not say its version: {_said(answer.err)}", INSTALL) from None
         return version
+
+
+def _open(door: Path) -> bool:
+    """Whether somebody listens: the socket is there a moment before that."""
+    try:
+        unix.connect(door, _DOOR_S).close()
+    except (FileNotFoundError, ConnectionRefusedError):
+        return False
+    return True
 
 
 def _said(text: str) -> str:
