@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -27,7 +28,7 @@ _POLL_S = 0.02
 _QUICK_S = 5.0
 _WATCH_EVERY_S = 0.2
 _NO_PHOTO = (400, 413, 422)  # what the API says of an upload that it does not take
-_BUGS = re.compile(rb'^api_requests_total\{[^}]*status="500"\} (\S+)', re.MULTILINE)
+_BUGS = re.compile(r'^api_requests_total\{[^}]*status="500"\} (\S+)', re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -166,18 +167,25 @@ def silent(public: Address, why: str) -> Serving:
     return Serving(None, None, "starting", why, "", 0, public.url, None)
 
 
-def watch(public: Address, seconds: float, alive: Callable[[], None] = lambda: None) -> None:
+def watch(
+    public: Address,
+    seconds: float,
+    alive: Callable[[], None] = lambda: None,
+    look: Callable[[], dict[str, Any]] | None = None,
+) -> None:
     """Ask `/health` over and over, count answers of 500, and notice an API that had to be started again.
 
-    Raises StepFailed as soon as something is wrong; ``alive`` is called between questions and may raise.
+    Raises StepFailed as soon as something is wrong; ``alive`` is called between questions and may raise. ``look`` gives
+    release, since and bugs where more than what answers on the public port is to be looked at.
     """
+    look = look or partial(_watched, public)
     alive()
-    first = _watched(public)
+    first = look()
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         time.sleep(min(_WATCH_EVERY_S, seconds))
         alive()
-        seen = _watched(public)
+        seen = look()
         if (seen["release"], seen["since"]) != (first["release"], first["since"]):
             raise StepFailed(f"the API changed under watch: {first} became {seen}")
         if seen["bugs"] > first["bugs"]:
@@ -189,8 +197,13 @@ def _watched(public: Address) -> dict[str, Any]:
     if reply.status != 200:
         raise StepFailed(f"{public.url}/health answers {reply.status}: {reply.text}")
     said = reply.json()
-    bugs = sum(int(float(count)) for count in _BUGS.findall(ask(public, "/metrics").body))
-    return {"release": said["release"], "since": said["since"], "bugs": bugs}
+    counted = bugs(ask(public, "/metrics").body.decode())
+    return {"release": said["release"], "since": said["since"], "bugs": counted}
+
+
+def bugs(metrics: str) -> int:
+    """How many requests were answered with status 500, by what `/metrics` says."""
+    return sum(int(float(count)) for count in _BUGS.findall(metrics))
 
 
 def metrics(public: Address) -> str:
