@@ -26,8 +26,9 @@ def test_the_shipped_file_holds_the_defaults() -> None:
         ("deploy: {port: 70000}", "deploy.port must lie between 1 and 65535, not 70000"),
         (
             "deploy: {backend: nomad}",
-            "deploy.backend must be one of 'auto', 'local', 'compose', 'kubernetes', not 'nomad'",
+            "deploy.backend must be one of 'auto', 'local', 'compose', 'swarm', 'kubernetes', not 'nomad'",
         ),
+        ("deploy: {replicas: 0}", "deploy.replicas must lie between 1 and 50, not 0"),
         ("gate: {min_accuracy: 95}", "gate.min_accuracy must lie between 0 and 1, not 95.0"),
         ("gate: 3", "gate must hold keys and values, not 3"),
         ("watch: {settle_seconds: -1}", "watch.settle_seconds cannot be -1"),

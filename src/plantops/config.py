@@ -17,6 +17,7 @@ PIPELINE, PARAMS, LOCK, CODE = "dvc.yaml", "params.yaml", "dvc.lock", "training_
 OWN_FILES = (LOCK, CODE)
 MIN_INTERVAL_S, MAX_INTERVAL_S = 0.1, 86400.0  # between two looks of `plantops watch`
 MOST_REPLAYED = 1000  # photos of 2 MB at most
+MOST_REPLICAS = 50  # HAProxy has 200 places (docker/swarm.yml): the new ones, the old ones, and those just gone
 
 Level = Literal["ignore", "note", "warn", "stop"]
 
@@ -96,9 +97,12 @@ class GateConfig:
 
 @dataclass(frozen=True)
 class DeployConfig:
-    """Where the API runs and how long a switch may take, seconds. ``auto`` is settled by the first deployment."""
+    """Where the API runs and how long a switch may take, seconds. ``auto`` is settled by the first deployment.
 
-    backend: Literal["auto", "local", "compose", "kubernetes"] = "auto"
+    ``replicas``: of the API in a swarm."""
+
+    backend: Literal["auto", "local", "compose", "swarm", "kubernetes"] = "auto"
+    replicas: int = 2
     bind: str = "127.0.0.1"
     port: int = 8000
     start_timeout_s: float = 60
@@ -338,6 +342,9 @@ def _check(config: Config, name: str) -> None:
     for key, port in ports.items():
         if not 1 <= port <= 65535:
             raise SetupError(f"{name}: {key} must lie between 1 and 65535, not {port}", f"mend it in {name}")
+    if not 1 <= config.deploy.replicas <= MOST_REPLICAS:
+        said = f"deploy.replicas must lie between 1 and {MOST_REPLICAS}, not {config.deploy.replicas}"
+        raise SetupError(f"{name}: {said}", f"mend it in {name}")
     _check_api(config.api, name)
     if config.serve.replay > MOST_REPLAYED:
         said = f"serve.replay keeps at most {MOST_REPLAYED} photos, not {config.serve.replay}"

@@ -295,6 +295,12 @@ def test_what_of_the_cluster_is_missing_is_said(
     assert "kubernetes.context is not set" in refusal(context="").message
     assert "none-such" in refusal(context="none-such").message
     assert refusal(namespace="elsewhere").hint == "kubectl create namespace elsewhere"
+    for changes, says in (
+        ({"docker": DockerConfig()}, "docker.registry names no registry"),
+        ({"serve": ServeConfig(keep=True)}, "serve.keep and serve.replay keep photos"),
+    ):
+        with pytest.raises(SetupError, match=says):
+            Kubernetes(replace(config, **changes)).preflight()  # type: ignore[arg-type]
     node.api.denied.add(("patch", "services"))
     assert "you may not do this in namespace leaves: patch services" in refusal().message
     node.api.denied.clear()

@@ -15,6 +15,7 @@ from plantops.store import Store
 BACKENDS = {
     "local": "plantops.deploy.local",
     "compose": "plantops.deploy.compose",
+    "swarm": "plantops.deploy.swarm",
     "kubernetes": "plantops.deploy.kubernetes",
 }
 _VIEW = "backend"

@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -172,18 +173,25 @@ def silent(public: Address, why: str) -> Serving:
     return Serving(None, None, "starting", why, "", 0, public.url, None)
 
 
-def watch(public: Address, seconds: float, alive: Callable[[], None] = lambda: None) -> None:
+def watch(
+    public: Address,
+    seconds: float,
+    alive: Callable[[], None] = lambda: None,
+    look: Callable[[], dict[str, Any]] | None = None,
+) -> None:
     """Ask `/health` over and over, count answers of 500, and notice an API that had to be started again.
 
-    Raises StepFailed as soon as something is wrong; ``alive`` is called between questions and may raise.
+    Raises StepFailed as soon as something is wrong; ``alive`` is called between questions and may raise. ``look`` gives
+    release, since and bugs where more than what answers on the public port is to be looked at.
     """
+    look = look or partial(_watched, public)
     alive()
-    first = _watched(public)
+    first = look()
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         time.sleep(min(_WATCH_EVERY_S, seconds))
         alive()
-        seen = _watched(public)
+        seen = look()
         if (seen["release"], seen["since"]) != (first["release"], first["since"]):
             raise StepFailed(f"the API changed under watch: {first} became {seen}")
         if seen["bugs"] > first["bugs"]:

@@ -99,6 +99,10 @@ class Gateway:
             gone = slot.address and slot.address not in addresses
             self._set([slot], "state ready", *(["health down"] if gone else []))
 
+    def drain_others(self, addresses: Collection[str]) -> None:
+        """Give no more requests to containers at other addresses; :meth:`open_for` opens their places again."""
+        self._set([slot for slot in self.slots() if slot.up and slot.address not in addresses], "state drain")
+
     def _at(self, address: str) -> Slot | None:
         return next(iter(self._all_at(address)), None)
 

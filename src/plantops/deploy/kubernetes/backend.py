@@ -74,7 +74,11 @@ class Kubernetes:
         """Raises SetupError when kubectl, the cluster, a permission, the registry or the engine would stop it."""
         self._kubectl.check()
         if not self._config.docker.registry:
-            raise SetupError("docker.registry is not set: nodes pull the image from one", "see docs/scale.md")
+            said = "docker.registry names no registry that the cluster's nodes get the image from"
+            raise SetupError(said, "set docker.registry in config.yaml (docs/scale.md)")
+        if self._config.serve.keep or self._config.serve.replay:
+            said = "serve.keep and serve.replay keep photos in this project's folder, which pods do not share"
+            raise SetupError(said, "turn both off in config.yaml")
         self._access()
         _ = self._manifests  # which says what docker/kubernetes lacks
         registry.check(engine.client(), self._config)
