@@ -83,7 +83,7 @@ def test_a_companion_ends_with_whoever_started_it(tmp_path: Path) -> None:
         "import time\nfrom pathlib import Path\nfrom plantops import process\n"
         "here = Path('.').resolve()\n"
         "argv = ['sh', '-c', 'echo $$; touch made; exec sleep 60']\n"
-        "held = process.companion(argv, here, here / 'log', here / 'made')\n"
+        "held = process.Companion(argv, here, here / 'log', here / 'made')\n"
         "time.sleep(60)\n"
     )
     child = subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path)
@@ -96,6 +96,6 @@ def test_a_companion_ends_with_whoever_started_it(tmp_path: Path) -> None:
 
 
 def test_a_companion_that_ends_by_itself_is_known_to_have(tmp_path: Path) -> None:
-    held = process.companion(["sh", "-c", "echo no; exit 3"], tmp_path, tmp_path / "log", tmp_path / "made")
-    assert held.wait(10) == 0
+    held = process.Companion(["sh", "-c", "echo no; exit 3"], tmp_path, tmp_path / "log", tmp_path / "made")
+    until(held.ended, what="its end")
     assert (tmp_path / "log").read_text() == "no\n"

@@ -179,16 +179,27 @@ rm -f "$made"
 """
 
 
-def companion(argv: Sequence[str], cwd: Path, log: Path, made: Path) -> subprocess.Popen[bytes]:
-    """Start a program that ends when we do, or when the handle is collected; its output goes to ``log``.
+class Companion:
+    """A program that ends when we do, or when this is collected. Ctrl-C does not reach it.
 
-    ``made``: what it leaves behind, removed then. Ctrl-C does not reach it.
+    Its output goes to ``log``; ``made``: what it leaves behind, removed then.
     """
-    with log.open("wb") as out:
-        return subprocess.Popen(
-            ["sh", "-c", _COMPANION, "sh", str(made), *argv], cwd=cwd, env=environment(), stdin=subprocess.PIPE,
-            stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
-        )  # fmt: skip
+
+    def __init__(self, argv: Sequence[str], cwd: Path, log: Path, made: Path) -> None:
+        with log.open("wb") as out:
+            self._child = subprocess.Popen(
+                ["sh", "-c", _COMPANION, "sh", str(made), *argv], cwd=cwd, env=environment(), stdin=subprocess.PIPE,
+                stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
+            )  # fmt: skip
+
+    def ended(self) -> bool:
+        """Whether it ended by itself."""
+        return self._child.poll() is not None
+
+    def __del__(self) -> None:
+        # Not left to Popen: that keeps itself, and so the pipe, until its child has ended.
+        if self._child.stdin:
+            self._child.stdin.close()
 
 
 def limited(argv: Sequence[str], cwd: Path, log: Path, seconds: float, env: Mapping[str, str]) -> int:

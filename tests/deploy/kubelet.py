@@ -41,6 +41,7 @@ class Pod:
     restarts: int = 0
     ready: bool = False
     missing: bool = False
+    waits: bool = False
     ending: bool = False
     exit: int | None = None
 
@@ -59,13 +60,15 @@ class Pod:
 
 
 class Node:
-    """Runs the pods of all Deployments. ``images``: reference to the folder of its release; ``quota``: pods at most."""
+    """Runs the pods of all Deployments. ``images``: reference to the folder of its release; ``quota``: pods at most;
+    ``full``: no pod gets a place."""
 
     def __init__(self, place: Path, images: dict[str, Path]) -> None:
         self.objects = Objects()
         self.api = ApiServer(self.objects, self._log, place)
         self.images = images
         self.quota = 100
+        self.full = False
         self._place = place
         self._pods: dict[str, Pod] = {}
         self._network = f"127.{random.randrange(10, 250)}.{random.randrange(1, 250)}"
@@ -184,7 +187,10 @@ class Node:
         """Start its process, and again when it ended; ask its readiness; write down its status."""
         if pod.ending:
             return
-        if pod.child is None:
+        if self.full and pod.child is None:
+            pod.waits = True
+        elif pod.child is None:
+            pod.waits = False
             pod.missing = not self.has(pod.container["image"])
             if not pod.missing:
                 self._run(pod)
@@ -270,7 +276,7 @@ def _status(pod: Pod) -> Object:
         "phase": "Running" if running else "Pending",
         "podIP": pod.address if running else "",
         "conditions": [
-            {"type": "PodScheduled", "status": "True"},
+            {"type": "PodScheduled", "status": "False" if pod.waits else "True", "message": "Insufficient cpu"},
             {"type": "Ready", "status": "True" if pod.ready else "False"},
         ],
         "containerStatuses": [container],

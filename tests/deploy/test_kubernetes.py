@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,6 +22,7 @@ from deploy.cluster import NAMESPACE
 from deploy.kubelet import Node, Way, kubeconfig
 from deploy.load import Load, of_tiny_models
 from plantops import process
+from plantops.behaviour import Figures
 from plantops.clusterconfig import KubernetesConfig
 from plantops.config import ApiConfig, Config, DeployConfig, DockerConfig, ServeConfig
 from plantops.deploy import probe
@@ -117,6 +121,8 @@ def test_a_release_changes_under_load(
         load.answers.clear()
         until(lambda: load.failures or all("two" in load.seen(kind) for kind in ("fresh", "busy", "idle")), 60, "two")
     assert load.failures == []
+    answered = sum(count for (_, release), count in load.answers.items() if release == "two")
+    assert Figures.of(backend.metrics()).photos >= answered  # of both pods
     assert starts(node) == ["two"]
     until(lambda: len(node.running()) == 2, 30, "the old pods ending")
 
@@ -180,8 +186,12 @@ def test_a_quota_is_told(backend: Kubernetes, node: Node, releases: dict[str, Pa
 
 
 def test_pods_that_are_not_ready_in_time(config: Config, node: Node, releases: dict[str, Path]) -> None:
-    backend = Kubernetes(replace(config, deploy=replace(config.deploy, start_timeout_s=0)))
-    with pytest.raises(StepFailed, match=r"0 of 1 pods of leaves-of-2026-api-.* were ready within 0 s"):
+    node.full = True
+    backend = Kubernetes(replace(config, deploy=replace(config.deploy, start_timeout_s=1)))
+    said = (
+        r"(?s)0 of 1 pods of leaves-of-2026-api-.* were ready within 1 s.*: Pending.*no node takes it: Insufficient cpu"
+    )
+    with pytest.raises(StepFailed, match=said):
         backend.start(releases["one"])
     assert starts(node) == []
 
@@ -316,17 +326,28 @@ def test_what_of_the_cluster_is_missing_is_said(
     assert "context small: the cluster cannot be reached: dial tcp 127.0.0.1:1" in refusal().message
 
 
+def test_kubectl_ends_with_the_backend_that_started_it(backend: Kubernetes, config: Config) -> None:
+    """Watch makes a new one every time it looks."""
+    gc.collect()
+    gc.disable()  # none may wait for the collector of circles
+    try:
+        for _ in range(3):
+            assert Kubernetes(config).serving() is None
+        until(lambda: not process.working_in(config.state / "kubernetes", "kubectl"), what="kubectl ending")
+    finally:
+        gc.enable()
+    assert list((config.state / "kubernetes").glob("*.sock")) == []
+
+
 def test_nothing_listens_for_others_and_kubectl_ends_with_us(config: Config, node: Node) -> None:
     script = (
         "import sys, time; from pathlib import Path; from plantops.clusterconfig import KubernetesConfig\n"
         "from plantops.deploy.kubernetes.kubectl import Kubectl\n"
         "here = Path(sys.argv[1])\n"
-        "print(Kubectl(here, KubernetesConfig('small', 'leaves'), here / 'doors').door(), flush=True)\n"
+        "held = Kubectl(here, KubernetesConfig('small', 'leaves'), here / 'doors')\n"
+        "print(held.door(), flush=True)\n"
         "time.sleep(60)\n"
     )
-    import subprocess
-    import sys
-
     child = subprocess.Popen([sys.executable, "-c", script, str(config.root)], stdout=subprocess.PIPE, text=True)
     assert child.stdout
     door = Path(child.stdout.readline().strip())

@@ -6,7 +6,6 @@ import http.client
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -48,7 +47,7 @@ class Cluster:
     def __init__(self, kubectl: Kubectl, namespace: str) -> None:
         self._kubectl = kubectl
         self._namespace = namespace
-        self._plurals = cache(self._discover)
+        self._plurals: dict[Kind, _Plural] = {}
 
     def get(self, kind: Kind, name: str) -> Object | None:
         """An object; None when there is none of that name."""
@@ -118,7 +117,7 @@ class Cluster:
         return Address(socket=self._kubectl.door(), key=key, base=base, called=called)
 
     def _path(self, kind: Kind, name: str = "") -> str:
-        plural = self._plurals(kind)
+        plural = self._plurals.get(kind) or self._plurals.setdefault(kind, self._discover(kind))
         if not plural.namespaced:
             raise StepFailed(
                 f"docker/kubernetes holds a {kind[1]}, which is of no namespace", "kubectl apply it by hand, once"

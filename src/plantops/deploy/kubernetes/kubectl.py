@@ -9,7 +9,6 @@ import json
 import re
 import secrets
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -32,7 +31,7 @@ class Kubectl:
         self._root = root
         self._config = config
         self._folder = folder
-        self._proxy: subprocess.Popen[bytes] | None = None
+        self._proxy: process.Companion | None = None
         self._door: Path | None = None
 
     def argv(self, *words: str) -> list[str]:
@@ -72,7 +71,7 @@ class Kubectl:
 
     def door(self) -> Path:
         """A unix socket where the API server answers, to our user alone, as long as we live. Raises StepFailed."""
-        if self._door is None or self._proxy is None or self._proxy.poll() is not None:
+        if self._door is None or self._proxy is None or self._proxy.ended():
             self._door = self._open()
         return self._door
 
@@ -82,9 +81,9 @@ class Kubectl:
         self._folder.chmod(0o700)
         name = secrets.token_hex(4)
         door, log = self._folder / f"{name}.sock", self._folder / f"{name}.log"
-        proxy = process.companion(self.argv("proxy", f"--unix-socket={door.name}"), self._folder, log, door)
+        proxy = process.Companion(self.argv("proxy", f"--unix-socket={door.name}"), self._folder, log, door)
         try:
-            process.wait_until(lambda: _open(door) or proxy.poll() is not None, _DOOR_S, 0.01)
+            process.wait_until(lambda: _open(door) or proxy.ended(), _DOOR_S, 0.01)
             if not _open(door):
                 said = log.read_text(errors="replace")
                 raise StepFailed(f"kubectl proxy did not start: {_said(said)}", "plantops doctor")
