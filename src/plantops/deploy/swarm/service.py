@@ -121,6 +121,12 @@ class Service:
             except NotFound:
                 return
 
+    def lingers(self) -> bool:
+        """Whether this node still has a container of it, which may be on its way out."""
+        with speaking():
+            own = {"label": f"com.docker.swarm.service.name={self.name}"}
+            return bool(self._client().api.containers(all=True, filters=own))
+
     def check_kept(self, since: str) -> None:
         """Raise StepFailed where the engine took the update to ``since`` back, or began to."""
         now = self.look()
