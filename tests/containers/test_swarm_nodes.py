@@ -24,6 +24,7 @@ from plantops.errors import SetupError
 pytestmark = [pytest.mark.ci, pytest.mark.timeout(600)]
 SPACE, NEAR, FAR = "plantops-node", "pltnear", "pltfar"
 HERE, THERE = "10.213.7.1", "10.213.7.2"
+INSIDE = ("nsenter", f"--net=/run/netns/{SPACE}")  # not `ip netns exec`: that hides the cgroups
 
 
 @dataclass
@@ -63,7 +64,7 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     for words in (("addr", "add", f"{THERE}/24", "dev", FAR), ("link", "set", FAR, "up"), ("link", "set", "lo", "up")):
         ip("-n", SPACE, *words)
     argv = [
-        "ip", "netns", "exec", SPACE, "dockerd", "--data-root", place / "data", "--exec-root", place / "exec",
+        *INSIDE, "dockerd", "--data-root", place / "data", "--exec-root", place / "exec",
         "--pidfile", place / "pid", "-H", f"unix://{place}/docker.sock",
     ]  # fmt: skip
     with (place / "log").open("w") as log:
@@ -86,10 +87,10 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
 @pytest.fixture
 def two_nodes(other: Node, tmp_path: Path) -> Iterator[Swarm]:
     """A project that is served on both; each node's 127.0.0.1:PORT is a registry, of one folder."""
-    port, around = free_port(), ("ip", "netns", "exec", SPACE)
+    port = free_port()
     with (
         registry(tmp_path / "registry", port=port) as host,
-        registry(tmp_path / "registry", port=port, around=around),
+        registry(tmp_path / "registry", port=port, around=INSIDE),
         swarm(HERE),
     ):
         other.docker("swarm", "join", "--token", docker("swarm", "join-token", "-q", "worker"), f"{HERE}:2377")

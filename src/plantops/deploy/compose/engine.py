@@ -120,6 +120,12 @@ def container(found: DockerClient, name: str) -> Container | None:
             return None
 
 
+def network(found: DockerClient, name: str) -> bool:
+    """Whether there is a network of that name."""
+    with speaking():
+        return name in [one.name for one in found.networks.list(names=[name])]
+
+
 def last_lines(found: DockerClient, container: Container, count: int = 15) -> list[str]:
     """What a container said last."""
     with speaking():

@@ -95,17 +95,28 @@ class Service:
     def look(self) -> Look | None:
         """How it stands; None where there is none. Raises StepFailed."""
         with speaking():
-            api = self._client().api
-            named = [one for one in api.services(filters={"name": self.name}) if one["Spec"]["Name"] == self.name]
-            found = [one for one in named if one["Spec"]["Labels"].get(ROOT) == self._root]
+            found = [one for one in self._named() if one["Spec"]["Labels"].get(ROOT) == self._root]
             if not found:
                 return None
-            tasks = api.tasks(filters={"service": self.name})
+            tasks = self._client().api.tasks(filters={"service": self.name})
         spec, update = found[0]["Spec"], found[0].get("UpdateStatus") or {}
         return Look(
             _wanted(spec), int(spec["Mode"]["Replicated"]["Replicas"]), str(update.get("State") or ""),
             str(update.get("Message") or ""), tuple(_task(one) for one in tasks),
         )  # fmt: skip
+
+    def _named(self) -> list[dict[str, Any]]:
+        """Services of that name; none where the engine has left its swarm, or was never in one."""
+        from docker.errors import APIError
+
+        client = self._client()
+        try:
+            found = client.api.services(filters={"name": self.name})
+        except APIError:
+            if client.info()["Swarm"]["LocalNodeState"] == "inactive":
+                return []
+            raise
+        return [one for one in found if one["Spec"]["Name"] == self.name]
 
     def labels(self, wanted: Wanted) -> dict[str, str]:
         """What the service carries, so that :meth:`look` finds it and what it is to run."""
@@ -120,6 +131,12 @@ class Service:
                 self._client().api.remove_service(self.name)
             except NotFound:
                 return
+
+    def lingers(self) -> bool:
+        """Whether this node still has a container of it, which may be on its way out."""
+        with speaking():
+            own = {"label": f"com.docker.swarm.service.name={self.name}"}
+            return bool(self._client().api.containers(all=True, filters=own))
 
     def check_kept(self, since: str) -> None:
         """Raise StepFailed where the engine took the update to ``since`` back, or began to."""
