@@ -73,9 +73,7 @@ class Kubernetes:
     def preflight(self) -> None:
         """Raises SetupError when kubectl, the cluster, a permission, the registry or the engine would stop it."""
         self._kubectl.check()
-        if not self._config.docker.registry:
-            said = "docker.registry names no registry that the cluster's nodes get the image from"
-            raise SetupError(said, "set docker.registry in config.yaml (docs/scale.md)")
+        self._need_registry()
         if self._config.serve.keep or self._config.serve.replay:
             said = "serve.keep and serve.replay keep photos in this project's folder, which pods do not share"
             raise SetupError(said, "turn both off in config.yaml")
@@ -95,7 +93,8 @@ class Kubernetes:
         return f"kubectl {version}, cluster {self._cluster.version()} of context {where}"
 
     def build(self, release: Path, say: Callable[[str], None]) -> str:
-        """Build the release's image and push it to the registry. Raises StepFailed."""
+        """Build the release's image and push it to the registry. Raises StepFailed, SetupError."""
+        self._need_registry()
         client = engine.client()
         built = image.build(client, self._config, release, say)
         name = release_of(release)
@@ -309,6 +308,11 @@ class Kubernetes:
 
         if not process.wait_until(there, _SEEN_S, _POLL_S):
             raise StepFailed(f"after the switch to {release} (pods {self._manifests.name(start)}-…) {said}")
+
+    def _need_registry(self) -> None:
+        if not self._config.docker.registry:
+            said = "docker.registry names no registry that the cluster's nodes get the image from"
+            raise SetupError(said, "set docker.registry in config.yaml (docs/scale.md)")
 
     def _access(self) -> None:
         """Raises SetupError where the cluster does not answer, or does not let us do what it takes."""
