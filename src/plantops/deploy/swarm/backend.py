@@ -38,6 +38,7 @@ _BEYOND_S = (
 )
 _SEEN_S = 15.0
 _GONE_S = 90.0
+_LEFT_S = 75.0  # more than a task may take to end (stop_grace_period in docker/docker-compose.yml)
 
 
 class Swarm:
@@ -291,8 +292,10 @@ class Swarm:
             raise StepFailed(f"HAProxy does not reach every replica of {wanted.release}: {reached}", "plantops up")
 
     def _rest(self, wanted: Wanted) -> None:
-        """Leave it at that. The places that were drained are opened, for whoever gets them next."""
+        """Leave it at that. Places that were drained are opened when those are gone who had them: whoever gets one next
+        has traffic."""
         self._deploy(wanted.settle())
+        process.wait_until(lambda: (now := self._service.look()) is None or not now.leaving, _LEFT_S)
         if now := self._service.look():
             self._front.gateway.open_for(now.addresses)
 

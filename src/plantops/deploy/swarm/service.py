@@ -67,6 +67,11 @@ class Look:
         return [one for one in self.tasks if one.wanted]
 
     @property
+    def leaving(self) -> bool:
+        """Whether one still runs that is not to."""
+        return any(one.state == "running" and not one.wanted for one in self.tasks)
+
+    @property
     def addresses(self) -> set[str]:
         """Of the tasks that are to run, on all their networks."""
         return {address for one in self.standing for address in one.addresses}
