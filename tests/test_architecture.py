@@ -11,7 +11,19 @@ import pytest
 from conftest import ROOT
 
 SOURCE = ROOT / "src" / "plantops"
-BASE = {"errors", "preprocess", "dirhash", "keys", "shipped", "typed", "yamltext", "measures", "near", "ondisk"}
+BASE = {
+    "errors",
+    "preprocess",
+    "dirhash",
+    "keys",
+    "shipped",
+    "typed",
+    "yamltext",
+    "measures",
+    "near",
+    "ondisk",
+    "clusterconfig",
+}
 GROUND = {*BASE, "whole", "photo", "drift", "console", "process", "bundle", "kept", "ahead", "artifacts", "daemon"}
 FLOORS = [
     BASE,

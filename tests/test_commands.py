@@ -37,10 +37,17 @@ NOT_RUN = {
     "python - <<'END'": "wants the leaf maps of PlantVillage; ml/test_split.py groups by such a file",
     "export PET_RDZV_ENDPOINT": "wants several machines; ml/test_several_processes.py has two network namespaces",
     "torchrun ": "the same",
+    "docker swarm": "wants nodes; containers/test_swarm_nodes.py makes two in network namespaces",
+    "docker login": "wants a registry's login; containers/test_registry.py has one",
+    "kubectl config": "wants a cluster; deploy/test_kubernetes.py has an API server, and pods that are processes",
     "python benchmarks/": "minutes to hours on quiet cores; test_benchmarks.py starts each",
 }
 # Our programs with flags that they read themselves, and those whose verbs are few here.
-VERBS = {"git": {"add", "commit", "clone", "push"}, "docker": {"compose", "build"}}
+VERBS = {
+    "git": {"add", "commit", "clone", "push"},
+    "docker": {"compose", "build", "swarm", "login"},
+    "kubectl": {"config", "--context"},
+}
 PLAIN = {"cd", "cp", "export", "source"}
 
 

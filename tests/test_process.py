@@ -75,3 +75,27 @@ def test_what_a_dead_run_left_is_found_and_ended(tmp_path: Path) -> None:
         assert process.left_over("run-x") == []
     finally:
         orphan.kill()
+
+
+def test_a_companion_ends_with_whoever_started_it(tmp_path: Path) -> None:
+    """Also where that is killed outright; what it made goes with it."""
+    script = (
+        "import time\nfrom pathlib import Path\nfrom plantops import process\n"
+        "here = Path('.').resolve()\n"
+        "argv = ['sh', '-c', 'echo $$; touch made; exec sleep 60']\n"
+        "held = process.Companion(argv, here, here / 'log', here / 'made')\n"
+        "time.sleep(60)\n"
+    )
+    child = subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path)
+    until(lambda: (tmp_path / "made").exists(), what="the companion's start")
+    pid = int((tmp_path / "log").read_text())
+    assert process.alive(pid)
+    child.kill()
+    child.wait()
+    until(lambda: not process.alive(pid) and not (tmp_path / "made").exists(), what="its end")
+
+
+def test_a_companion_that_ends_by_itself_is_known_to_have(tmp_path: Path) -> None:
+    held = process.Companion(["sh", "-c", "echo no; exit 3"], tmp_path, tmp_path / "log", tmp_path / "made")
+    until(held.ended, what="its end")
+    assert (tmp_path / "log").read_text() == "no\n"

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, quote, urlsplit
 
-from plantops.deploy.probe import form
+from plantops.deploy.probe import KEY_HEADER, form
 from plantops.errors import SetupError, StepFailed
 
-KEY_HEADER = "X-API-Key"
 _TIMEOUT_S = 60.0
 _PATIENCE_S = 60.0
 _PAUSE_S = 0.5

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from plantops import typed, yamltext
+from plantops.clusterconfig import KubernetesConfig
 from plantops.errors import SetupError
 
 FILE = "config.yaml"
@@ -16,6 +17,7 @@ PIPELINE, PARAMS, LOCK, CODE = "dvc.yaml", "params.yaml", "dvc.lock", "training_
 OWN_FILES = (LOCK, CODE)
 MIN_INTERVAL_S, MAX_INTERVAL_S = 0.1, 86400.0  # between two looks of `plantops watch`
 MOST_REPLAYED = 1000  # photos of 2 MB at most
+MOST_REPLICAS = 50  # HAProxy has 200 places (docker/swarm.yml): the new ones, the old ones, and those just gone
 
 Level = Literal["ignore", "note", "warn", "stop"]
 
@@ -95,9 +97,12 @@ class GateConfig:
 
 @dataclass(frozen=True)
 class DeployConfig:
-    """Where the API runs and how long a switch may take, seconds. ``auto`` is settled by the first deployment."""
+    """Where the API runs and how long a switch may take, seconds. ``auto`` is settled by the first deployment.
 
-    backend: Literal["auto", "local", "compose"] = "auto"
+    ``replicas``: of the API in a swarm."""
+
+    backend: Literal["auto", "local", "compose", "swarm", "kubernetes"] = "auto"
+    replicas: int = 2
     bind: str = "127.0.0.1"
     port: int = 8000
     start_timeout_s: float = 60
@@ -143,9 +148,11 @@ class ApiConfig:
 
 @dataclass(frozen=True)
 class DockerConfig:
-    """The compose backend: the image's name, and what the API's container may take."""
+    """Serving by containers: the image's name, the registry it is pushed to (None: it stays here), and what a container
+    of the API may take."""
 
     image: str = "plant-disease-mlops"
+    registry: str | None = None
     api_memory: str = "2g"
     mlflow: bool = True
 
@@ -256,6 +263,7 @@ class Config:
     serve: ServeConfig = field(default_factory=ServeConfig)
     api: ApiConfig = field(default_factory=ApiConfig)
     docker: DockerConfig = field(default_factory=DockerConfig)
+    kubernetes: KubernetesConfig = field(default_factory=KubernetesConfig)
     prometheus: PrometheusConfig = field(default_factory=PrometheusConfig)
     grafana: GrafanaConfig = field(default_factory=GrafanaConfig)
     watch: WatchConfig = field(default_factory=WatchConfig)
@@ -334,6 +342,9 @@ def _check(config: Config, name: str) -> None:
     for key, port in ports.items():
         if not 1 <= port <= 65535:
             raise SetupError(f"{name}: {key} must lie between 1 and 65535, not {port}", f"mend it in {name}")
+    if not 1 <= config.deploy.replicas <= MOST_REPLICAS:
+        said = f"deploy.replicas must lie between 1 and {MOST_REPLICAS}, not {config.deploy.replicas}"
+        raise SetupError(f"{name}: {said}", f"mend it in {name}")
     _check_api(config.api, name)
     if config.serve.replay > MOST_REPLAYED:
         said = f"serve.replay keeps at most {MOST_REPLAYED} photos, not {config.serve.replay}"
@@ -349,9 +360,14 @@ def _check(config: Config, name: str) -> None:
             if isinstance(value, (int, float)) and not 0 <= value < float("inf"):
                 raise SetupError(f"{name}: {section}.{key} cannot be {value}", f"mend it in {name}")
     _check_docker(config.docker, name)
+    if said := config.kubernetes.wrong():
+        raise SetupError(f"{name}: {said}", f"mend it in {name}")
     if not re.fullmatch(r"[^/:'\"\x00-\x1f]+", config.mlflow.model_name):
         said = f"mlflow.model_name: MLflow takes no name like {config.mlflow.model_name!r} (/, : and quotes are out)"
         raise SetupError(f"{name}: {said}", f"mend it in {name}")
+
+
+_REGISTRY = r"(localhost|[a-z0-9-]+(\.[a-z0-9-]+)+|[a-z0-9-]+(?=:))(:\d+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*"
 
 
 def _check_docker(docker: DockerConfig, name: str) -> None:
@@ -359,6 +375,10 @@ def _check_docker(docker: DockerConfig, name: str) -> None:
     if not re.fullmatch(r"([a-z0-9.-]+(:\d+)?/)?[a-z0-9]+([._/-]+[a-z0-9]+)*", docker.image):
         said = f"docker.image is the name of no image (small letters, digits, . _ - /, no tag): {docker.image!r}"
         raise SetupError(f"{name}: {said}", f"mend it in {name}")
+    if docker.registry is not None and not re.fullmatch(_REGISTRY, docker.registry):
+        # Not shown: a login may stand in it.
+        said = "docker.registry names a registry and a path in it, as registry.example.org/team: no https://, no login"
+        raise SetupError(f"{name}: {said}", f"mend it in {name}; docker login keeps the login")
     if not re.fullmatch(r"\d+(\.\d+)?([bkmg]b?)?", docker.api_memory.lower()):
         said = f"docker.api_memory must be a size, as 2g or 512m, not {docker.api_memory!r}"
         raise SetupError(f"{name}: {said}", f"mend it in {name}")

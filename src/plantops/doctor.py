@@ -158,7 +158,7 @@ def _api(config: Config) -> Iterator[Finding]:
     backend.preflight()
     running = backend.serving()
     if running is None:
-        yield Finding("api", NOTE if current else OK, f"not running; {backend.url} is free", "plantops up")
+        yield Finding("api", NOTE if current else OK, f"not running; it would answer on {backend.url}", "plantops up")
     elif current and running.release != current.id:
         said = f"{running.release} answers, but {current.id} should"
         yield Finding("api", WRONG, said, "plantops up")
@@ -178,6 +178,7 @@ _LOOKS: dict[str, Callable[[Config], Iterator[Finding]]] = {
     "run": _state,
     "api": _api,
     "docker": symptoms.docker,
+    "kubernetes": symptoms.cluster,
     "ports": symptoms.doors,
     "prometheus": symptoms.scraped,
     "bind": symptoms.reached,

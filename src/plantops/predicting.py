@@ -18,7 +18,7 @@ from plantops.client import Client
 from plantops.config import Config
 from plantops.console import Console
 from plantops.deploy import probe
-from plantops.deploy.address import reached
+from plantops.deploy.address import named, reached
 from plantops.deploy.towerkey import TowerKey
 from plantops.errors import PlantopsError, SetupError, StepFailed
 from plantops.shelf import Shelf
@@ -185,7 +185,8 @@ def by_bundle(bundle: Path, asking: Asking, top: int) -> None:
 
 def own_url(config: Config) -> str | None:
     """Where this project's API answers; None when nothing does, or another project's."""
-    address = reached(config.deploy.bind, config.deploy.port)
+    there = config.kubernetes.url if config.deploy.backend == "kubernetes" else ""
+    address = named(there) if there else reached(config.deploy.bind, config.deploy.port)
     try:
         reply = probe.health(address)
     except PlantopsError:

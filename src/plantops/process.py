@@ -167,6 +167,41 @@ def detach(argv: Sequence[str], cwd: Path, log: Path, env: Mapping[str, str] | N
     return child.pid
 
 
+# Our end of the first program's input closes however we end, also by SIGKILL. $1: a file to remove at the end.
+_COMPANION = """
+made=$1; shift
+exec 3<&0
+"$@" 3<&- &
+child=$!
+{ cat <&3 >/dev/null; kill "$child" 2>/dev/null; } &
+wait "$child"
+rm -f "$made"
+"""
+
+
+class Companion:
+    """A program that ends when we do, or when this is collected. Ctrl-C does not reach it.
+
+    Its output goes to ``log``; ``made``: what it leaves behind, removed then.
+    """
+
+    def __init__(self, argv: Sequence[str], cwd: Path, log: Path, made: Path) -> None:
+        with log.open("wb") as out:
+            self._child = subprocess.Popen(
+                ["sh", "-c", _COMPANION, "sh", str(made), *argv], cwd=cwd, env=environment(), stdin=subprocess.PIPE,
+                stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
+            )  # fmt: skip
+
+    def ended(self) -> bool:
+        """Whether it ended by itself."""
+        return self._child.poll() is not None
+
+    def __del__(self) -> None:
+        # Not left to Popen: that keeps itself, and so the pipe, until its child has ended.
+        if self._child.stdin:
+            self._child.stdin.close()
+
+
 def limited(argv: Sequence[str], cwd: Path, log: Path, seconds: float, env: Mapping[str, str]) -> int:
     """Run a program to its end, its output appended to ``log``; returns its status.
 

@@ -14,14 +14,16 @@ from pathlib import Path
 
 from plantops import deploy, notify, process, prometheus
 from plantops.config import Config
-from plantops.deploy import daemon, ports
+from plantops.deploy import daemon, kubernetes, ports
 from plantops.deploy.compose import engine
+from plantops.deploy.swarm import nodes
 from plantops.errors import SetupError
 from plantops.lock import user
 from plantops.shelf import Shelf
 from plantops.tracking import reach
 
 OK, NOTE, WRONG = "ok", "note", "wrong"
+_STACKS = ("compose", "swarm")  # that have the pages in containers
 _SKEW_S = 5.0  # what the clock of a network disk may be off
 _OLD_S = 60.0  # a git that works holds its lock for seconds
 
@@ -37,12 +39,13 @@ class Finding:
 
 
 def docker(config: Config) -> Iterator[Finding]:
-    """Engine, permission and Compose, where they may be used."""
+    """Engine, permission and Compose, where they may be used. For a cluster images are built here, without Compose."""
     if config.deploy.backend == "local":
         return
     try:
         found = engine.client()
-        engine.check_compose(config.root)
+        if config.deploy.backend != "kubernetes":
+            engine.check_compose(config.root)
     except SetupError as error:
         if config.deploy.backend == "auto":
             said = f"{error.message}: with deploy.backend: auto the first deployment is one without containers then"
@@ -50,7 +53,18 @@ def docker(config: Config) -> Iterator[Finding]:
         else:
             yield Finding("docker", WRONG, error.message, error.hint)
         return
-    yield Finding("docker", OK, f"engine {found.version()['Version']} and Compose answer")
+    answering = "answers" if config.deploy.backend == "kubernetes" else "and Compose answer"
+    yield Finding("docker", OK, f"engine {found.version()['Version']} {answering}")
+    if config.deploy.backend == "swarm":
+        nodes.check(found, config)
+        count = len(nodes.able(found))
+        yield Finding("swarm", OK, f"{count} node{'s' if count > 1 else ''} can run the API")
+
+
+def cluster(config: Config) -> Iterator[Finding]:
+    """The cluster, where one is to serve: kubectl, its context, and what it lets us do there."""
+    if config.deploy.backend == "kubernetes":
+        yield Finding("kubernetes", OK, kubernetes.connect(config).access())
 
 
 def doors(config: Config) -> Iterator[Finding]:
@@ -165,9 +179,9 @@ def _pages(config: Config, backend: str) -> dict[str, tuple[str, int]]:
     found = {}
     if not reach.is_server(config.mlflow.tracking_uri):
         found["mlflow"] = ("mlflow.ui_port", config.mlflow.ui_port)
-    if config.prometheus.enabled and (backend == "compose" or prometheus.program()):
+    if config.prometheus.enabled and (backend in _STACKS or prometheus.program()):
         found["prometheus"] = ("prometheus.port", config.prometheus.port)
-    if backend == "compose" and config.grafana.enabled:
+    if backend in _STACKS and config.grafana.enabled:
         found["grafana"] = ("grafana.port", config.grafana.port)
     return found
 

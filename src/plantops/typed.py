@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import fields, is_dataclass
+from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 
@@ -32,6 +33,8 @@ def _value(hint: Any, value: Any, path: str) -> Any:
         if not isinstance(value, dict):
             raise Wrong(f"{path} must hold keys and values, not {value!r}")
         return build(hint, value, path + ".")
+    if isinstance(hint, UnionType):  # it may be null
+        return None if value is None else _value(get_args(hint)[0], value, path)
     if get_origin(hint) is Literal:
         if isinstance(value, bool) and "on" in get_args(hint):  # what YAML makes of on and off
             value = "on" if value else "off"

@@ -44,8 +44,11 @@ def forget_stack(name: str) -> None:
 
 def forget_images(name: str) -> None:
     """Remove all images of that name."""
-    for one in docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}", name).split():
-        docker("image", "rm", "-f", one, check=False)
+    # By its names alone: the same image may be another test's, too, by other names.
+    shown = docker("image", "ls", "--digests", "--format", "{{.Repository}}:{{.Tag}} {{.Repository}}@{{.Digest}}", name)
+    for one in shown.split():
+        if "<none>" not in one:
+            docker("image", "rm", "-f", one, check=False)
 
 
 @pytest.fixture

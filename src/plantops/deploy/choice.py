@@ -12,7 +12,12 @@ from plantops.errors import PlantopsError
 from plantops.shelf import Shelf
 from plantops.store import Store
 
-BACKENDS = {"local": "plantops.deploy.local", "compose": "plantops.deploy.compose"}
+BACKENDS = {
+    "local": "plantops.deploy.local",
+    "compose": "plantops.deploy.compose",
+    "swarm": "plantops.deploy.swarm",
+    "kubernetes": "plantops.deploy.kubernetes",
+}
 _VIEW = "backend"
 
 

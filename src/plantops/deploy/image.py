@@ -110,10 +110,14 @@ def serving_code(client: DockerClient, name: str) -> str:
     return found[1].get(_CODE, "") if found else ""
 
 
-def asks_for_keys(client: DockerClient, name: str) -> bool:
-    """Whether an image reads ``api.keys`` as it is told them. One that is older would answer anybody."""
-    found = _found(client, name)
-    return bool(found and found[1].get(_KEYS) == _TOLD)
+def check_keys(client: DockerClient, build: str, name: str) -> None:
+    """Raise StepFailed where an image does not read `api.keys` as it is told them: it would answer anybody."""
+    found = _found(client, build)
+    if not found or found[1].get(_KEYS) != _TOLD:
+        raise StepFailed(
+            f"the image {name} is of an older version: it would answer without a key",
+            "plantops run --force (builds a new one), or take api.keys out of config.yaml",
+        )
 
 
 @contextmanager

@@ -6,10 +6,12 @@ import http.client
 import json
 import re
 import socket
+import ssl
 import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -20,6 +22,7 @@ from plantops.deploy.address import Address
 from plantops.deploy.protocol import Serving, Trial
 from plantops.errors import StepFailed
 
+KEY_HEADER = "X-API-Key"
 RELEASE_HEADER = "X-Plantops-Release"
 PROBE_HEADER = "X-Plantops-Probe"  # these photos are no traffic: they are not counted
 _EVERY_CLASS = 1000
@@ -27,7 +30,7 @@ _POLL_S = 0.02
 _QUICK_S = 5.0
 _WATCH_EVERY_S = 0.2
 _NO_PHOTO = (400, 413, 422)  # what the API says of an upload that it does not take
-_BUGS = re.compile(rb'^api_requests_total\{[^}]*status="500"\} (\S+)', re.MULTILINE)
+_BUGS = re.compile(r'^api_requests_total\{[^}]*status="500"\} (\S+)', re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,9 @@ class Declined(StepFailed):
     """The API answers, and does not take this upload for a photo."""
 
 
-class _Connection(http.client.HTTPConnection):
+class Connection(http.client.HTTPConnection):
+    """To whatever an address is."""
+
     def __init__(self, address: Address, timeout: float) -> None:
         super().__init__("localhost" if address.socket else address.host, address.port or None, timeout=timeout)
         self.address = address
@@ -67,6 +72,8 @@ class _Connection(http.client.HTTPConnection):
             self.sock: socket.socket = unix.connect(self.address.socket, self.timeout)
         else:
             super().connect()
+            if self.address.tls:
+                self.sock = ssl.create_default_context().wrap_socket(self.sock, server_hostname=self.address.host)
 
 
 def ask(
@@ -78,12 +85,12 @@ def ask(
     more: Mapping[str, str] = MappingProxyType({}),
 ) -> Reply:
     """GET, or POST ``body`` of content type ``kind``, with ``more`` headers. Raises StepFailed without an answer."""
-    connection = _Connection(address, timeout)
-    headers = {"Connection": "close", "Host": "localhost", **({"Content-Type": kind} if kind else {}), **more}
+    connection = Connection(address, timeout)
+    headers = {"Connection": "close", "Host": address.name, **({"Content-Type": kind} if kind else {}), **more}
     if address.key:
-        headers["Authorization"] = f"Bearer {address.key}"
+        headers[KEY_HEADER] = address.key  # not Authorization: what stands between may want that for itself
     try:
-        connection.request("GET" if body is None else "POST", path, body, headers)
+        connection.request("GET" if body is None else "POST", address.base + path, body, headers)
         response = connection.getresponse()
         return Reply(response.status, response.headers.get(RELEASE_HEADER), response.read())
     except (OSError, http.client.HTTPException) as error:
@@ -166,18 +173,25 @@ def silent(public: Address, why: str) -> Serving:
     return Serving(None, None, "starting", why, "", 0, public.url, None)
 
 
-def watch(public: Address, seconds: float, alive: Callable[[], None] = lambda: None) -> None:
+def watch(
+    public: Address,
+    seconds: float,
+    alive: Callable[[], None] = lambda: None,
+    look: Callable[[], dict[str, Any]] | None = None,
+) -> None:
     """Ask `/health` over and over, count answers of 500, and notice an API that had to be started again.
 
-    Raises StepFailed as soon as something is wrong; ``alive`` is called between questions and may raise.
+    Raises StepFailed as soon as something is wrong; ``alive`` is called between questions and may raise. ``look`` gives
+    release, since and bugs where more than what answers on the public port is to be looked at.
     """
+    look = look or partial(_watched, public)
     alive()
-    first = _watched(public)
+    first = look()
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         time.sleep(min(_WATCH_EVERY_S, seconds))
         alive()
-        seen = _watched(public)
+        seen = look()
         if (seen["release"], seen["since"]) != (first["release"], first["since"]):
             raise StepFailed(f"the API changed under watch: {first} became {seen}")
         if seen["bugs"] > first["bugs"]:
@@ -189,8 +203,13 @@ def _watched(public: Address) -> dict[str, Any]:
     if reply.status != 200:
         raise StepFailed(f"{public.url}/health answers {reply.status}: {reply.text}")
     said = reply.json()
-    bugs = sum(int(float(count)) for count in _BUGS.findall(ask(public, "/metrics").body))
-    return {"release": said["release"], "since": said["since"], "bugs": bugs}
+    counted = bugs(ask(public, "/metrics").body.decode())
+    return {"release": said["release"], "since": said["since"], "bugs": counted}
+
+
+def bugs(metrics: str) -> int:
+    """How many requests were answered with status 500, by what `/metrics` says."""
+    return sum(int(float(count)) for count in _BUGS.findall(metrics))
 
 
 def metrics(public: Address) -> str:

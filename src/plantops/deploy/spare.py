@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from plantops.config import Config
-from plantops.deploy import image
+from plantops.deploy import image, registry
 from plantops.deploy.sdk import speaking
 
 if TYPE_CHECKING:
@@ -39,26 +39,28 @@ def find(client: DockerClient, config: Config, old: Collection[str], known: Coll
     with speaking():
         images = sorted(client.api.images(), key=lambda one: str(one["Id"]))
         used = {one["ImageID"] for one in client.api.containers(all=True)}
-        going = [(one, name) for one in images if one["Id"] not in used and (name := _name(config, one, old, known))]
-        gone = {one["Id"] for one, name in going if len(_tags(one)) < 2}
+        going = [(one, names) for one in images if one["Id"] not in used and (names := _names(config, one, old, known))]
+        gone = {one["Id"] for one, names in going if {*_tags(one)} <= {*names}}
         kept = [_steps(client, one["Id"]) for one in images if one["Id"] not in gone]
         there = {step for steps in kept for step in steps}
         found = []
-        for one, name in going:
+        for one, names in going:
             steps = _steps(client, one["Id"])
             own = sum(size for step, size in steps.items() if step not in there)
-            there.update(steps)  # what two of them share is counted once
-            found.append(Spare(name, one["Labels"][_RELEASE], own))
+            there.update(steps)  # what two of them share is counted once, and so is one of two names
+            found += [Spare(name, one["Labels"][_RELEASE], 0 if place else own) for place, name in enumerate(names)]
     return found
 
 
-def _name(config: Config, one: dict[str, Any], old: Collection[str], known: Collection[str]) -> str:
-    """By what name an image is to be removed; empty when it stays."""
+def _names(config: Config, one: dict[str, Any], old: Collection[str], known: Collection[str]) -> list[str]:
+    """By what names an image is to be removed; none when it stays."""
     release, tags = (one["Labels"] or {}).get(_RELEASE, ""), _tags(one)
     if not tags and release in known:
-        return str(one["Id"])
-    name = image.tag(config, release)
-    return name if name in tags and release in old else ""
+        return [str(one["Id"])]
+    ours = [image.tag(config, release)]
+    if config.docker.registry:
+        ours.append(f"{registry.repository(config)}:{release}")
+    return [name for name in ours if name in tags and release in old]
 
 
 def _tags(one: dict[str, Any]) -> list[str]:

@@ -12,15 +12,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from plantops import process
 from plantops.config import Config
-from plantops.deploy import daemon, image, ports, probe
-from plantops.deploy.address import Address, reached
+from plantops.deploy import image, probe
+from plantops.deploy.address import Address
 from plantops.deploy.compose import engine
-from plantops.deploy.compose.beside import Beside
 from plantops.deploy.compose.engine import Container
-from plantops.deploy.compose.gateway import Gateway
-from plantops.deploy.compose.stack import API, BESIDE, GATEWAY, Stack
+from plantops.deploy.compose.front import Front
+from plantops.deploy.compose.stack import API, GATEWAY, Stack
 from plantops.deploy.protocol import Serving, Trial
 from plantops.deploy.switching import switch_to
 from plantops.errors import SetupError, StepFailed
@@ -29,7 +27,6 @@ from plantops.shelf import release_of
 if TYPE_CHECKING:
     from docker import DockerClient
 
-_GATEWAY_S = 20.0
 _PATIENCE_S = 60
 
 
@@ -41,8 +38,8 @@ class Compose:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._stack = Stack(config)
-        self._gateway = Gateway(self._stack.socket_folder / "admin.sock")
-        self._beside = Beside(config, self._stack, self._containers)
+        self._front = Front(config, self._stack, lambda: self._engine)
+        self._gateway = self._front.gateway
         self._old: Container | None = None
         self._drained = False
         self._built: dict[str, str] = {}
@@ -54,7 +51,7 @@ class Compose:
     @property
     def public(self) -> Address:
         """Where clients on this machine reach the API."""
-        return reached(self._config.deploy.bind, self._config.deploy.port)
+        return self._front.public
 
     @property
     def url(self) -> str:
@@ -64,24 +61,11 @@ class Compose:
     def preflight(self) -> None:
         """Raises SetupError when the engine, Compose, a port or the disk would stop a deployment."""
         self.preflight_without_port()
-        deploy = self._config.deploy
-        doors = {GATEWAY: (deploy.bind, deploy.port, "deploy.port"), **self._beside.doors()}
-        for service, (host, port, key) in doors.items():
-            there = [one.door for one in self._containers(service) if one.running]
-            if there and service == GATEWAY and there[0] != Address(host, port):
-                raise SetupError(
-                    f"the API serves on {there[0].host}:{there[0].port}, and config.yaml now says {host}:{port}",
-                    "plantops down, then plantops up (the address cannot move without a pause)",
-                )
-            own = service in daemon.PAGES and daemon.find(self._config.state / daemon.PAGES[service])
-            if not there and not own and (taken := ports.obstacle(host, port)):
-                raise SetupError(f"{service}: {taken}", f"stop it, or set {key} in config.yaml")
+        self._front.check_doors()
 
     def preflight_without_port(self) -> None:
         """The same where another backend of ours still holds the port."""
-        engine.check(self._engine, self._config.root, self._stack.name)
-        if self._config.grafana.enabled:
-            self._stack.password.check(self._config.grafana.bind)
+        self._front.check()
 
     def build(self, release: Path, say: Callable[[str], None]) -> str:
         """Build the release's image. Raises StepFailed with the builder's last lines."""
@@ -95,11 +79,8 @@ class Compose:
         build = self._built.get(name) or image.served(self._engine, self._config, name)
         if not build:
             raise StepFailed(f"there is no image {tag}", "plantops run --force (without --skip-docker) builds it")
-        if self._stack.key.value and not image.asks_for_keys(self._engine, build):
-            raise StepFailed(
-                f"the image {tag} is of an older version: it would answer without a key",
-                "plantops run --force (builds a new one), or take api.keys out of config.yaml",
-            )
+        if self._stack.key.value:
+            image.check_keys(self._engine, build, tag)
         self._old = self._survivor()
         there = self._containers(API)
         known = {one.id for one in there}
@@ -143,7 +124,7 @@ class Compose:
     def switch(self, trial: Trial) -> None:
         """Open HAProxy to the trial and drain the old one to its last request; it stands by."""
         made = self._container(trial)
-        self._have_gateway(made.image)
+        self._front.have(made.image)
         self._gateway.open(made.inside)
         self._drain_but(made)
         probe.prove(self.public, trial)
@@ -179,22 +160,17 @@ class Compose:
         self._keep_only(current)
         image.write_code(self._config.root)
         self._stack.write(current.image)
-        gateway = self._containers(GATEWAY)
-        if gateway and gateway[0].definition != self._stack.definition(GATEWAY):
-            return ["HAProxy keeps its earlier settings until plantops down, then plantops up"]
-        return []
+        return self._front.outdated()
 
     def pages(self) -> dict[str, str]:
         """MLflow, Prometheus and Grafana, as far as they run."""
-        return self._beside.pages()
+        return self._front.pages()
 
     def open_pages(self, say: Callable[[str], None]) -> dict[str, str]:
         """Start those that are wanted, until they answer; returns where they are. Raises StepFailed."""
         current = self._survivor()
-        for one in self._beside.unwanted():
-            self._remove(one)
         try:
-            self._beside.start(current.image if current else image.latest(self._config), say)
+            self._front.open_pages(current.image if current else image.latest(self._config), say)
         finally:
             if current:
                 self._stack.write(current.image)  # Grafana may listen elsewhere now
@@ -230,13 +206,7 @@ class Compose:
 
     def serving(self) -> Serving | None:
         """What answers on the public port, as it says itself."""
-        gateways = self._containers(GATEWAY)
-        if not gateways and not self._containers(API):
-            return None
-        running = [one.door for one in gateways if one.running]
-        if not running:
-            return probe.silent(self.public, "HAProxy is not running")
-        return probe.serving(reached(running[0].host, running[0].port))
+        return self._front.serving(bool(self._containers(API)))
 
     def agrees(self, release: Path) -> bool:
         """Whether one container of this release has the traffic, and everything beside it says so."""
@@ -264,7 +234,7 @@ class Compose:
             self.build(release, lambda _: None)
         there = [one for one in self._containers(API) if one.running and (one.image, one.image_id) == (tag, build)]
         if there and probe.answers(there[-1].door):
-            self._have_gateway(tag)
+            self._front.have(tag)
             self._gateway.open(there[-1].inside)
             self._drain_but(there[-1])
         else:
@@ -280,7 +250,7 @@ class Compose:
 
     def down(self) -> list[str]:
         """Stop the stack; volumes stay."""
-        running = [name for name in (API, GATEWAY, *BESIDE) if self._containers(name)]
+        running = [*([API] if self._containers(API) else []), *self._front.running()]
         if not running:
             return []
         current = self._survivor()
@@ -305,7 +275,7 @@ class Compose:
         return image.tag(self._config, release_of(release))
 
     def _containers(self, service: str) -> list[Container]:
-        return engine.containers(self._engine, self._config.root, self._stack.name, service)
+        return self._front.containers(service)
 
     def _container(self, trial: Trial) -> Container:
         found = engine.container(self._engine, trial.id)
@@ -348,16 +318,6 @@ class Compose:
         now = engine.container(self._engine, made.id)
         if now is None or not now.running or now.restarts:
             raise StepFailed("the new container ended while starting")
-
-    def _have_gateway(self, tag: str) -> None:
-        """HAProxy runs and answers. Raises StepFailed."""
-        if self._gateway.answers():
-            return
-        self._stack.start_gateway(tag)
-        if not process.wait_until(self._gateway.answers, _GATEWAY_S):
-            lines = [line for one in self._containers(GATEWAY) for line in engine.last_lines(self._engine, one)]
-            hint = engine.hint(self._engine, "plantops up")
-            raise StepFailed("HAProxy did not start:" + "".join(f"\n    {line}" for line in lines), hint)
 
 
 def connect(config: Config) -> Compose:

@@ -47,7 +47,7 @@ def client() -> DockerClient:
     from docker.errors import DockerException
 
     if shutil.which("docker", path=process.environment()["PATH"]) is None:
-        raise SetupError("Docker is not installed (deploy.backend is compose)", "docs.docker.com/engine/install")
+        raise SetupError("Docker is not installed, and deploy.backend needs it", "docs.docker.com/engine/install")
     try:
         found = docker.from_env(timeout=120)
         found.ping()
@@ -98,12 +98,12 @@ def hint(found: DockerClient, otherwise: str) -> str:
         return _ROOTLESS if rootless(found.info()) else otherwise
 
 
-def containers(found: DockerClient, root: Path, name: str, service: str) -> list[Container]:
+def containers(found: DockerClient, root: Path, name: str, service: str, apart: bool = False) -> list[Container]:
     """The containers of a service of the project at ``root``, oldest first, stopped ones included.
 
-    Not those of another project that has the same name.
+    ``apart``: those that `docker compose run` made. Not those of another project that has the same name.
     """
-    labels = {"label": [f"{_PROJECT}={name}", f"{_SERVICE}={service}", "com.docker.compose.oneoff=False"]}
+    labels = {"label": [f"{_PROJECT}={name}", f"{_SERVICE}={service}", f"com.docker.compose.oneoff={apart}"]}
     with speaking():
         listed = found.containers.list(all=True, filters=labels, ignore_removed=True)
     return [_container(one) for one in sorted(listed, key=lambda one: one.attrs["Created"]) if _ours(one, root)]
@@ -118,6 +118,12 @@ def container(found: DockerClient, name: str) -> Container | None:
             return _container(found.containers.get(name))
         except NotFound:
             return None
+
+
+def network(found: DockerClient, name: str) -> bool:
+    """Whether there is a network of that name."""
+    with speaking():
+        return name in [one.name for one in found.networks.list(names=[name])]
 
 
 def last_lines(found: DockerClient, container: Container, count: int = 15) -> list[str]:

@@ -95,9 +95,14 @@ class Gateway:
 
         HAProxy has those that are gone for some seconds more: down, until somebody healthy has their place.
         """
-        for slot in self.slots():
-            gone = slot.address and slot.address not in addresses
-            self._set([slot], "state ready", *(["health down"] if gone else []))
+        slots = self.slots()
+        gone = [slot for slot in slots if slot.address and slot.address not in addresses]
+        self._set(gone, "state ready", "health down")
+        self._set([slot for slot in slots if slot not in gone], "state ready")
+
+    def drain_others(self, addresses: Collection[str]) -> None:
+        """Give no more requests to containers at other addresses; :meth:`open_for` opens their places again."""
+        self._set([slot for slot in self.slots() if slot.up and slot.address not in addresses], "state drain")
 
     def _at(self, address: str) -> Slot | None:
         return next(iter(self._all_at(address)), None)
@@ -106,11 +111,15 @@ class Gateway:
         return [slot for slot in self.slots() if slot.address == address]
 
     def _set(self, slots: list[Slot], *what: str) -> None:
-        """Set each of the slots; when to several things, then in one breath."""
-        for slot in slots:
-            said = self._ask("; ".join(f"set server {_BACKEND}/{slot.name} {one}" for one in what)).strip()
-            if said:
-                raise StepFailed(f"HAProxy refused to set {slot.name} to {what[0]}: {said}")
+        """Set all of the slots, each to all of that, in one breath."""
+        if not slots:
+            return
+        said = self._ask(
+            "; ".join(f"set server {_BACKEND}/{slot.name} {one}" for slot in slots for one in what)
+        ).strip()
+        if said:
+            names = ", ".join(slot.name for slot in slots)
+            raise StepFailed(f"HAProxy refused to set {names} to {what[0]}: {said}")
 
     def _ask(self, command: str) -> str:
         try:
