@@ -144,12 +144,10 @@ def hold(config: Config) -> Iterator[Lease]:
         return
     with Line(config.share) as line:
         held = _Held(config, line)
-        over = threading.Event()
-        threading.Thread(target=held.keep_up, args=(over,), name="lease", daemon=True).start()
         try:
-            yield held
+            with _kept_up(held):
+                yield held
         finally:
-            over.set()
             held.give_back()
 
 
@@ -166,7 +164,8 @@ def between(config: Config) -> Iterator[Lease]:
         shared = _Shared(config, line)
         with line.transaction():
             line.one(_ORDER, shared.values)
-            yield shared
+            with _kept_up(shared):
+                yield shared
 
 
 def look(config: Config) -> Seen | None:
@@ -190,8 +189,21 @@ def others(config: Config) -> str:
     return ""
 
 
+@contextmanager
+def _kept_up(shared: _Shared) -> Iterator[None]:
+    """With a sign of life three times in ``share.lease_s``; what goes wrong with that, the next check finds."""
+    over = threading.Event()
+    threading.Thread(target=shared.keep_up, args=(over,), name="lease", daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+
+
 class _Shared(Lease):
     """Nobody's lease in the database: what is in service here is told all the same."""
+
+    _sign = "SELECT 1"
 
     def __init__(self, config: Config, line: Line) -> None:
         self._config, self._line, self.values = config, line, _values(config)
@@ -202,9 +214,17 @@ class _Shared(Lease):
         """As :meth:`Lease.serves`; what they know already is no news."""
         self._line.one(_SERVES, {**self.values, "release": release, "reason": reason})
 
+    def keep_up(self, over: threading.Event) -> None:
+        """Give a sign of life until it is ``over``."""
+        while not over.wait(self._config.share.lease_s / 3):
+            with suppress(PlantopsError):
+                self._line.one(self._sign, self.values, patient=False)
+
 
 class _Held(_Shared):
     """The lease itself."""
+
+    _sign = _KEEP
 
     def __init__(self, config: Config, line: Line) -> None:
         super().__init__(config, line)
@@ -234,12 +254,6 @@ class _Held(_Shared):
             self.check()
             yield
             self.check()
-
-    def keep_up(self, over: threading.Event) -> None:
-        """Until it is ``over``; what goes wrong with that, the next check finds."""
-        while not over.wait(self._config.share.lease_s / 3):
-            with suppress(PlantopsError):
-                self._line.one(_KEEP, self.values, patient=False)
 
     def give_back(self) -> None:
         """Let others have it at once; where the database is away, they have to wait until it runs out."""
