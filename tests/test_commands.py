@@ -37,6 +37,7 @@ NOT_RUN = {
     "python - <<'END'": "wants the leaf maps of PlantVillage; ml/test_split.py groups by such a file",
     "export PET_RDZV_ENDPOINT": "wants several machines; ml/test_several_processes.py has two network namespaces",
     "torchrun ": "the same",
+    "cp docker/server/env.example": "wants images from elsewhere; runs/test_shared_state_server.py runs its MLflow",
     "python benchmarks/": "minutes to hours on quiet cores; test_benchmarks.py starts each",
 }
 # Our programs with flags that they read themselves, and those whose verbs are few here.
