@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+import s3 as s3_server
 from conftest import photo, plantops, sh
 from plantops import bring, pipeline, remote, share
 from plantops.config import load
@@ -241,29 +241,18 @@ def test_what_could_not_be_sent_is_said_and_sent_after_the_next_run(
 
 @pytest.fixture
 def s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[bool], str]]:
-    """Starts moto's server with a bucket; with ``strict`` it knows no key. Returns its address."""
-    import boto3
-
+    """Starts an S3 server with a bucket; one that is ``strict`` knows no key. Returns its address."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    servers = []
+    with ExitStack() as servers:
 
-    def start(strict: bool) -> str:
-        env = {**os.environ, **({"INITIAL_NO_AUTH_ACTION_COUNT": "1"} if strict else {})}
-        argv = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"]
-        server = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True, env=env, cwd=tmp_path)
-        servers.append(server)
-        address = next(found[1] for line in server.stderr if (found := re.search(r"Running on (\S+)", line)))
-        keys = {"aws_access_key_id": "k", "aws_secret_access_key": "s", "region_name": "us-east-1"}
-        boto3.client("s3", endpoint_url=address, **keys).create_bucket(Bucket="photos")
-        return address
+        def start(strict: bool) -> str:
+            address = servers.enter_context(s3_server.running(tmp_path, 1 if strict else None))
+            s3_server.client("s3", address, "k", "s").create_bucket(Bucket="photos")
+            return address
 
-    yield start
-    for server in servers:
-        server.kill()
-        server.wait()
-        server.stderr.close()
+        yield start
 
 
 def use_s3(folder: Path, address: str, url: str = "s3://photos/team", key: str = "k") -> None:

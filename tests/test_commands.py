@@ -40,6 +40,7 @@ NOT_RUN = {
     "docker swarm": "wants nodes; containers/test_swarm_nodes.py makes two in network namespaces",
     "docker login": "wants a registry's login; containers/test_registry.py has one",
     "kubectl config": "wants a cluster; deploy/test_kubernetes.py has an API server, and pods that are processes",
+    "cp docker/server/env.example": "wants images from elsewhere; runs/test_shared_state_server.py runs its MLflow",
     "python benchmarks/": "minutes to hours on quiet cores; test_benchmarks.py starts each",
 }
 # Our programs with flags that they read themselves, and those whose verbs are few here.

@@ -212,6 +212,14 @@ class DvcConfig:
 
 
 @dataclass(frozen=True)
+class ShareConfig:
+    """The PostgreSQL of several machines (docs/scale.md): after ``lease_s`` of silence one loses its turn."""
+
+    database: str = ""
+    lease_s: float = 30
+
+
+@dataclass(frozen=True)
 class DiskConfig:
     """Free space below which nothing is trained, GB."""
 
@@ -269,6 +277,7 @@ class Config:
     watch: WatchConfig = field(default_factory=WatchConfig)
     git: GitConfig = field(default_factory=GitConfig)
     dvc: DvcConfig = field(default_factory=DvcConfig)
+    share: ShareConfig = field(default_factory=ShareConfig)
     disk: DiskConfig = field(default_factory=DiskConfig)
     notify: NotifyConfig = field(default_factory=NotifyConfig)
     hooks: HooksConfig = field(default_factory=HooksConfig)

@@ -10,7 +10,21 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from plantops import deploy, dvc, dvclocks, extras, git, lock, recall, recover, roundtrip, scan, symptoms, training
+from plantops import (
+    deploy,
+    dvc,
+    dvclocks,
+    extras,
+    git,
+    lease,
+    lock,
+    recall,
+    recover,
+    roundtrip,
+    scan,
+    symptoms,
+    training,
+)  # fmt: skip
 from plantops.bundle import BadBundle, Bundle
 from plantops.config import Config, find_root, load
 from plantops.console import Console
@@ -127,6 +141,11 @@ def _mlflow(config: Config) -> Iterator[Finding]:
         yield Finding("mlflow", NOTE, said, "plantops run --force trains and registers it anew; else the next one is")
 
 
+def _shared(config: Config) -> Iterator[Finding]:
+    if seen := lease.look(config):
+        yield Finding("shared", OK, f"the database answers; releasing: {seen.releasing or 'nobody'}")
+
+
 def _memory(config: Config) -> Iterator[Finding]:
     if why := recall.lost(config, thorough=True):
         remedy = "plantops doctor --fix rebuilds it from the releases (every command that writes does)"
@@ -174,6 +193,7 @@ _LOOKS: dict[str, Callable[[Config], Iterator[Finding]]] = {
     "data": _data,
     "disk": _disk,
     "mlflow": _mlflow,
+    "shared": _shared,
     "memory": _memory,
     "run": _state,
     "api": _api,

@@ -54,7 +54,7 @@ def _sign(file: TextIO, path: Path) -> None:
     """Say in the file who holds it. Not through a buffer: on a full disk that would fail again when it is closed."""
     try:
         os.ftruncate(file.fileno(), 0)
-        os.write(file.fileno(), json.dumps(_myself()).encode())
+        os.write(file.fileno(), json.dumps(myself()).encode())
     except OSError as error:
         raise _unusable(path, error) from None
 
@@ -94,7 +94,7 @@ def holder(folder: Path, name: str = RUN) -> str:
     return ""
 
 
-def _myself() -> dict[str, Any]:
+def myself() -> dict[str, Any]:
     return {
         "pid": os.getpid(),
         "user": user(),

@@ -18,6 +18,7 @@ from plantops import (
     dvc,
     extras,
     git,
+    lease,
     lock,
     news,
     notify,
@@ -57,14 +58,14 @@ class Outcome:
 def run(config: Config, options: steps.Options, console: Console, trigger: str = "by hand") -> Outcome:
     """Do what is due (everything with ``force``). Raises PlantopsError; what was in service then still is."""
     recover.mend(config, console)
-    with lock.hold(config.state), Store(config.state) as state:
+    with lock.hold(config.state), lease.hold(config) as held, Store(config.state) as state:
         tracker = Tracker(config.root, config.mlflow)
         backend = deploy.get(config)
         notify.remind(config, console)
         _bury(config, state, tracker, console)
         where = preflight(config, options, backend)
         _catch_up(state, tracker, console)
-        _agree(config, state, tracker, backend, console)
+        _agree(config, state, tracker, backend, console, held)
         _photos_under_dvc(config, options, state, console)
         where = git.state(config.root)  # with what was added just now
         code.write(config.root, dvc.pipeline(config.root))
@@ -87,7 +88,7 @@ def run(config: Config, options: steps.Options, console: Console, trigger: str =
         asked = {**asdict(options), "gate": asdict(config.gate), "champion": _champion(state), "by": lock.user()}
         number = state.begin(trigger, asked, todo.fingerprint, todo.inputs)
         work = steps.Work(
-            config, state, console, options, number, todo, where, Shelf(config.models), tracker, backend
+            config, state, console, options, number, todo, where, Shelf(config.models), tracker, backend, held
         )  # fmt: skip
         outcome = _recorded(work)
         share.share(config, state, console)
@@ -118,7 +119,7 @@ def _recorded(work: steps.Work) -> Outcome:
             raise
         if isinstance(failed, SetupError):  # work has begun: this is no usage error any more
             failed = StepFailed(failed.message, failed.hint)
-        error = failed.message
+        state, error = store.INTERRUPTED if isinstance(failed, lease.Lost) else store.FAILED, failed.message
         failed.hint = failed.hint or f"less {log.relative_to(work.config.root)}"
         with suppress(OSError):  # where the disk is full the log is, too
             work.console.log(f"error: {failed.message}\n  try: {failed.hint}")
@@ -168,6 +169,7 @@ def _walk(work: steps.Work) -> None:
 def _take(work: steps.Work, step: steps.Step) -> None:
     began = time.monotonic()
     position = work.store.step_begins(work.run, step.name)
+    work.lease.check()
     left_out = step.skip(work.options)
     note = steps.Skipped(left_out) if left_out else step.run(work)
     skipped = isinstance(note, steps.Skipped)
@@ -237,12 +239,17 @@ def _catch_up(state: Store, tracker: Tracker, console: Console) -> None:
         console.say(f"  records wait for MLflow: {error.message}", "yellow")
 
 
-def _agree(config: Config, state: Store, tracker: Tracker, backend: deploy.Backend, console: Console) -> None:
+def _agree(
+    config: Config, state: Store, tracker: Tracker, backend: deploy.Backend, console: Console, held: lease.Lease
+) -> None:
     """What a killed run or rollback left behind is made what the store says: production, aliases, the API."""
     current = state.in_service()
     if current is None:
         return
-    for sentence in show(config, state, tracker):
+    with held.fence():
+        held.serves(current.id, "told late")
+        said = show(config, state, tracker)
+    for sentence in said:
         console.say(f"  {sentence}", "yellow")
     running, folder = backend.serving(), Shelf(config.models).release(current.id)
     if running is None or deploy.moves(backend):

@@ -118,7 +118,7 @@ def _docker_files() -> list[str]:
     """The files of the Docker stack, relative to the project's root."""
     base = shipped.template(_DOCKER)
     inside = [one.relative_to(base) for one in sorted(base.rglob("*")) if one.is_file()]
-    return [f"{_DOCKER}/{one}" for one in inside if one.parts[0] not in _OWN]
+    return [f"{_DOCKER}/{one}" for one in inside if not {*one.parts} & {*_OWN}]
 
 
 def _git_init(folder: Path) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from plantops import deploy, extras, lock, news, notify, process, prometheus, recall, recover
+from plantops import deploy, extras, lease, lock, news, notify, process, prometheus, recall, recover
 from plantops.config import Config
 from plantops.console import Console
 from plantops.deploy import daemon, ports, probe
@@ -111,8 +111,10 @@ def roll_back(
 
 
 def follow(config: Config) -> list[str]:
-    """Make production and the aliases in MLflow what the store says; returns what to tell the user."""
-    with Store(config.state) as store:
+    """Make production and the aliases in MLflow what the store says, and tell other machines; returns what to tell."""
+    with Store(config.state) as store, lease.between(config) as shared:
+        if current := store.in_service():
+            shared.serves(current.id, store.served()[0].reason)
         return show(config, store, Tracker(config.root, config.mlflow), anew=True)
 
 

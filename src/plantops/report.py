@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from plantops import (
     deploy,
     detect,
     gate,
+    lease,
     lock,
     news,
     notify,
@@ -117,6 +119,7 @@ def status(config: Config, console: Console, as_json: bool) -> None:
         current, previous = state.in_service(), state.previous()
     backend = deploy.get(config)
     running, page = _looked_at(config, backend)
+    shared, elsewhere = _shared(config)
     anyway = Shelf(config.models).accepted_anyway(current.id) if current else None
     if as_json:
         console.json(
@@ -127,6 +130,7 @@ def status(config: Config, console: Console, as_json: bool) -> None:
                 "mlflow": page,
                 "prometheus": prometheus.page(config),
                 "going_on": holder or None,
+                "shared": shared,
                 "watch": heartbeat.to_dict(config.state),
                 "last_run": _brief(last) if last else None,
                 "waiting": todo.to_dict(),
@@ -144,11 +148,27 @@ def status(config: Config, console: Console, as_json: bool) -> None:
     if own := prometheus.page(config):
         console.say(f"prometheus  {own}")
     console.say(f"going on    {holder or 'nothing'}")
+    for said in elsewhere:
+        console.say(said)
     console.say(f"watch       {heartbeat.said(config.state)}")
     if last:
         console.say(f"last run    {last.id} {last.state}{_why(last, todo)}")
     for sentence in _shortened(todo.sentences()):
         console.say(f"waiting     {sentence}")
+
+
+def _shared(config: Config) -> tuple[dict[str, Any] | None, list[str]]:
+    """What other machines with this project do, as values and in lines; None where it is shared with none."""
+    try:
+        seen = lease.look(config)
+    except PlantopsError as error:
+        return {"error": error.message}, [f"shared      {error.message} ({error.hint})"]
+    if seen is None:
+        return None, []
+    lines = [f"elsewhere   {one}" for one in seen.elsewhere]
+    if seen.releasing and not seen.releasing.here:
+        lines.insert(0, f"releasing   {seen.releasing}")
+    return asdict(seen), lines
 
 
 def _why(last: store.Run, todo: plan.Plan) -> str:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from functools import partial
 
-from plantops import deploy, judgement, news, notify, replay
+from plantops import deploy, judgement, lock, news, notify, replay
 from plantops.bundle import BadBundle, Bundle
 from plantops.errors import PlantopsError, Refused, StepFailed
+from plantops.lease import Lost
+from plantops.postgres import Away
 from plantops.probation import Probation, figures, look_on, remember
 from plantops.views import show
 from plantops.work import Skipped, Work, serving
@@ -60,8 +62,9 @@ def switch(work: Work) -> str:
         before = figures(work.backend) if work.store.in_service() else None
         names = judgement.renaming(work.store, work.shelf, work.chosen().id)
         work.probation = Probation(work.backend, work.chosen().id, before and before.called(names))
-    work.backend.switch(work.trial)
-    work.switched = True
+    with work.lease.fence():
+        work.backend.switch(work.trial)
+        work.switched = True
     return f"{work.chosen().id} answers on {work.backend.url}"
 
 
@@ -84,15 +87,28 @@ def promote(work: Work) -> str:
     release = work.chosen()
     if work.trial is not None:
         remember(work.store, work.probation)
+        with work.lease.fence():
+            work.lease.serves(release.id, f"run {work.run}")
         work.store.put_in_service(release.id, serving(work.config, work.backend.serving_code()), f"run {work.run}")
         deploy.remember(work.store, work.backend.name)
         work.undo.pop_all()
         for sentence in work.backend.settle():
             work.console.say(f"    {sentence}", "yellow")
-    for sentence in show(work.config, work.store, work.tracker):
+    for sentence in _shown(work):
         work.console.say(f"    {sentence}", "grey")
     _open_pages(work)
     return f"{release.id} is in service" if work.trial else Skipped(f"{release.id} was in service already")
+
+
+def _shown(work: Work) -> list[str]:
+    """Write the views of what is in service; what to tell of it. They fail no release that is in service by then."""
+    try:
+        with work.lease.fence():
+            return show(work.config, work.store, work.tracker)
+    except (Lost, Away) as error:
+        with lock.hold(work.config.state, lock.VIEWS, patience=60):
+            work.shelf.produce(work.chosen().id)
+        return [f"the aliases in MLflow will follow: {error.message}"]
 
 
 def _open_pages(work: Work) -> None:

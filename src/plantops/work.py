@@ -12,6 +12,7 @@ from plantops.bundle import BadBundle, Bundle
 from plantops.config import Config
 from plantops.console import Console
 from plantops.errors import StepFailed
+from plantops.lease import Lease
 from plantops.plan import Plan
 from plantops.probation import Probation
 from plantops.shelf import Shelf
@@ -51,6 +52,7 @@ class Work:
     shelf: Shelf
     tracker: Tracker
     backend: deploy.Backend
+    lease: Lease = field(default_factory=Lease)
     undo: ExitStack = field(default_factory=ExitStack)
 
     left_behind: dict[str, Any] = field(default_factory=dict)

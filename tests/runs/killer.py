@@ -1,6 +1,7 @@
-"""plantops with one step that ends in a fault: `python killer.py kill|interrupt STEP start|end COMMAND…`.
+"""plantops with one step that meets a fault: `python killer.py kill|interrupt|pause STEP start|end COMMAND…`.
 
-The fault is real: SIGKILL or SIGINT to this very process, before or after the step's own work.
+The fault is real: SIGKILL, SIGINT or SIGSTOP to this very process, before or after the step's own work. One that is
+paused goes on when it gets SIGCONT.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ from plantops.__main__ import main
 
 fault, name, moment = sys.argv[1:4]
 real = steps.steps
+SIGNALS = {"kill": signal.SIGKILL, "interrupt": signal.SIGINT, "pause": signal.SIGSTOP}
 
 
 def strike() -> None:
-    os.kill(os.getpid(), signal.SIGKILL if fault == "kill" else signal.SIGINT)
-    time.sleep(30)
+    os.kill(os.getpid(), SIGNALS[fault])
+    if fault != "pause":
+        time.sleep(30)
 
 
 def faulty(options: steps.Options) -> list[steps.Step]:
@@ -32,7 +35,8 @@ def _struck(run):
         if moment == "start":
             strike()
         note = run(work)
-        strike()
+        if moment == "end":
+            strike()
         return note
 
     return wrapped

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from plantops import checking, config, detect, lock, news, notify, pipeline, recall, store
+from plantops import checking, config, detect, lease, lock, news, notify, pipeline, recall, store
 from plantops.config import OWN_FILES, Config
 from plantops.console import Console
 from plantops.errors import Busy, PlantopsError, Refused, SetupError, StepFailed, in_words
@@ -19,6 +19,7 @@ from plantops.steps import Options
 from plantops.watch import heartbeat, metrics, places
 from plantops.watch.events import Events
 from plantops.watch.guard import EVERY_S, Guard
+from plantops.watch.others import Others
 from plantops.watch.patience import Rules, Try, Turn, clock, decide, pause
 from plantops.watch.places import Moved
 from plantops.watch.signals import Calls
@@ -65,6 +66,7 @@ class Watch:
         self.config, self.console, self._summary, self._given_s = settings, console, summary, interval_s
         self._beat = heartbeat.first(self.interval_s)
         self._hindrance, self._follower, self._guard = _Hindrance(), Follower(), Guard(self._tell)
+        self._others = Others()
         self._closely = True  # look at the photos, the code and the gate's rules, too, as a run does
         self._loose: tuple[str, ...] = ()
         self._seen = ""  # the fingerprint at the last look
@@ -157,7 +159,8 @@ class Watch:
 
     def _look(self) -> Plan:
         """What is due, after what comes before each look."""
-        for said in self._follower.look(self.config, self.interval_s):
+        news = self._follower.look(self.config, self.interval_s) + self._others.look(self.config, self.interval_s)
+        for said in news:
             self._tell(said)
         self._reread()  # after the settling and what came by git: a run goes by the rules that came with its inputs
         going = bool(lock.holder(self.config.state))
@@ -171,14 +174,14 @@ class Watch:
         """Run or wait, if anything is due."""
         self._seen = todo.fingerprint
         self._told.pop("look", None)
-        if not (holder := lock.holder(self.config.state)):
-            self._told.pop("busy", None)
         drifts = not todo.due and self._guard.retrain(self.config, _given(todo))
         if not (todo.due or self._adds or drifts):
             self._hindrance = _Hindrance()
+            self._told.pop("busy", None)
             return Turn()
-        if holder:
-            return self._busy(f"another run is going: {holder}")
+        if holder := self._holder():
+            return self._busy(holder)
+        self._told.pop("busy", None)
         if hindered := self._hindrance.turn():
             return hindered
         turn = self._may(todo)
@@ -231,7 +234,7 @@ class Watch:
         if turn.until:
             left = min(left, turn.until - datetime.now(UTC))
         moved, until = self._guarded(events, max(0.0, left.total_seconds())), time.monotonic() + self.interval_s
-        while self._told.get("busy") and lock.holder(self.config.state) and time.monotonic() < until:
+        while self._told.get("busy") and self._holder() and time.monotonic() < until:
             moved |= events.wait(_BUSY_S)
         return moved
 
@@ -243,6 +246,13 @@ class Watch:
             moved = events.wait(min(EVERY_S, max(0.0, deadline - time.monotonic())))
             if moved or events.called or time.monotonic() >= deadline:
                 return moved
+
+    def _holder(self) -> str:
+        """Who is at it already, here or on a machine that shares the project; empty where nobody is."""
+        if here := lock.holder(self.config.state):
+            return f"another run is going: {here}"
+        elsewhere = lease.others(self.config)
+        return f"another machine releases: {elsewhere}" if elsewhere else ""
 
     def _busy(self, why: str) -> Turn:
         self._tell(f"waiting: {why}", "busy")
