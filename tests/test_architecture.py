@@ -22,7 +22,7 @@ BASE = {
     "measures",
     "near",
     "ondisk",
-    "clusterconfig",
+    "sections",
 }
 GROUND = {*BASE, "whole", "photo", "drift", "console", "process", "bundle", "kept", "ahead", "artifacts", "daemon"}
 FLOORS = [

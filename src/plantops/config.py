@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from plantops import typed, yamltext
-from plantops.clusterconfig import KubernetesConfig
 from plantops.errors import SetupError
+from plantops.sections import ApiConfig as ApiConfig
+from plantops.sections import DockerConfig as DockerConfig
+from plantops.sections import KubernetesConfig
 
 FILE = "config.yaml"
 PIPELINE, PARAMS, LOCK, CODE = "dvc.yaml", "params.yaml", "dvc.lock", "training_code.yaml"
@@ -132,29 +134,6 @@ class ServeConfig:
     keep_photos: int = 500
     keep_mb: float = 500
     replay: int = 0
-
-
-@dataclass(frozen=True)
-class ApiConfig:
-    """Who may ask the API: hashes of ``keys`` (``plantops key``), other ``hosts`` that it is called by, and the origins
-    of other sites whose pages may use it. ``title``: of its page; empty for one about leaves."""
-
-    keys: tuple[str, ...] = ()
-    hosts: tuple[str, ...] = ()
-    cors: tuple[str, ...] = ()
-    access_log: bool = True
-    title: str = ""
-
-
-@dataclass(frozen=True)
-class DockerConfig:
-    """Serving by containers: the image's name, the registry it is pushed to (None: it stays here), and what a container
-    of the API may take."""
-
-    image: str = "plant-disease-mlops"
-    registry: str | None = None
-    api_memory: str = "2g"
-    mlflow: bool = True
 
 
 @dataclass(frozen=True)
@@ -354,7 +333,6 @@ def _check(config: Config, name: str) -> None:
     if not 1 <= config.deploy.replicas <= MOST_REPLICAS:
         said = f"deploy.replicas must lie between 1 and {MOST_REPLICAS}, not {config.deploy.replicas}"
         raise SetupError(f"{name}: {said}", f"mend it in {name}")
-    _check_api(config.api, name)
     if config.serve.replay > MOST_REPLAYED:
         said = f"serve.replay keeps at most {MOST_REPLAYED} photos, not {config.serve.replay}"
         raise SetupError(f"{name}: {said}", f"mend it in {name}")
@@ -364,46 +342,13 @@ def _check(config: Config, name: str) -> None:
     if config.notify.webhooks and not config.notify.webhook_secret.startswith("${"):
         said = "notify.webhook_secret must be ${NAME} or ${file:PATH}: webhooks are signed, and no secret stands here"
         raise SetupError(f"{name}: {said}", f"mend it in {name}")
-    for section in ("deploy", "serve", "watch", "disk", "gate", "hooks"):
-        for key, value in vars(getattr(config, section)).items():
+    for limited in ("deploy", "serve", "watch", "disk", "gate", "hooks"):
+        for key, value in vars(getattr(config, limited)).items():
             if isinstance(value, (int, float)) and not 0 <= value < float("inf"):
-                raise SetupError(f"{name}: {section}.{key} cannot be {value}", f"mend it in {name}")
-    _check_docker(config.docker, name)
-    if said := config.kubernetes.wrong():
-        raise SetupError(f"{name}: {said}", f"mend it in {name}")
+                raise SetupError(f"{name}: {limited}.{key} cannot be {value}", f"mend it in {name}")
+    for section in (config.api, config.docker, config.kubernetes):
+        if said := section.wrong():
+            raise SetupError(f"{name}: {said}", f"mend it in {name}")
     if not re.fullmatch(r"[^/:'\"\x00-\x1f]+", config.mlflow.model_name):
         said = f"mlflow.model_name: MLflow takes no name like {config.mlflow.model_name!r} (/, : and quotes are out)"
         raise SetupError(f"{name}: {said}", f"mend it in {name}")
-
-
-_REGISTRY = r"(localhost|[a-z0-9-]+(\.[a-z0-9-]+)+|[a-z0-9-]+(?=:))(:\d+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*"
-
-
-def _check_docker(docker: DockerConfig, name: str) -> None:
-    """What Docker would refuse, and only after the training."""
-    if not re.fullmatch(r"([a-z0-9.-]+(:\d+)?/)?[a-z0-9]+([._/-]+[a-z0-9]+)*", docker.image):
-        said = f"docker.image is the name of no image (small letters, digits, . _ - /, no tag): {docker.image!r}"
-        raise SetupError(f"{name}: {said}", f"mend it in {name}")
-    if docker.registry is not None and not re.fullmatch(_REGISTRY, docker.registry):
-        # Not shown: a login may stand in it.
-        said = "docker.registry names a registry and a path in it, as registry.example.org/team: no https://, no login"
-        raise SetupError(f"{name}: {said}", f"mend it in {name}; docker login keeps the login")
-    if not re.fullmatch(r"\d+(\.\d+)?([bkmg]b?)?", docker.api_memory.lower()):
-        said = f"docker.api_memory must be a size, as 2g or 512m, not {docker.api_memory!r}"
-        raise SetupError(f"{name}: {said}", f"mend it in {name}")
-
-
-def _check_api(api: ApiConfig, name: str) -> None:
-    if not re.fullmatch(r"[^\x00-\x1f$\"'\\`]{0,80}", api.title):
-        raise SetupError(f"{name}: api.title holds more than 80 letters, or quotes, $ or \\", f"mend it in {name}")
-    for key in api.keys:
-        if not re.fullmatch("[0-9a-f]{64}", key):
-            raise SetupError(f"{name}: api.keys holds what is no hash of a key", "plantops key makes one")
-    for one in (*api.hosts, *api.cors):
-        if not re.fullmatch(r"[!-+\--~]+", one):  # no blank, no comma
-            raise SetupError(f"{name}: {one!r} in api.hosts or api.cors is no name", f"mend it in {name}")
-    for origin in api.cors:
-        if origin != "*" and not re.fullmatch(r"https?://[^/]+", origin):
-            raise SetupError(
-                f"{name}: api.cors names origins, as https://leaf.example.org, not {origin!r}", f"mend it in {name}"
-            )

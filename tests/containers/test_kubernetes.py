@@ -16,9 +16,9 @@ from containers.projects import copy, reseed
 from containers.registry import registry
 from deploy.cluster import NAMESPACE
 from deploy.kubelet import Node, Pod, Way, kubeconfig
-from plantops.clusterconfig import KubernetesConfig
 from plantops.config import Config, load
 from plantops.deploy.kubernetes import Kubernetes
+from plantops.sections import KubernetesConfig
 from runs.cheap import edit, state
 
 pytestmark = pytest.mark.ci

