@@ -96,7 +96,7 @@ def test_what_docker_env_says_is_what_compose_reads(config: Config, monkeypatch:
 def test_haproxy_gets_its_timeouts_in_whole_milliseconds(config: Config) -> None:
     slow = replace(config, deploy=DeployConfig(keep_alive_s=7.5), serve=ServeConfig(request_timeout_s=60.25))
     assert services(slow)[GATEWAY]["environment"] == {
-        "KEEP_ALIVE_MS": "7500", "REQUEST_MS": "65250", "CLIENT_MS": "135500", "SERVER_MS": "150500", "PLACES": "4",
+        "KEEP_ALIVE_MS": "7500", "REQUEST_MS": "65250", "CLIENT_MS": "135500", "SERVER_MS": "150500"
     }  # fmt: skip
 
 

@@ -183,7 +183,7 @@ def alone() -> Iterator[int]:
     need_engine()
     need_image("haproxy:2.8.10")
     port, name = free_port(), f"plantops-test-{uuid.uuid4().hex[:8]}"
-    told = {"KEEP_ALIVE_MS": 5000, "REQUEST_MS": 500, "CLIENT_MS": 5000, "SERVER_MS": 5000, "PLACES": 4}
+    told = {"KEEP_ALIVE_MS": 5000, "REQUEST_MS": 500, "CLIENT_MS": 5000, "SERVER_MS": 5000}
     settings = [word for key, value in told.items() for word in ("-e", f"{key}={value}")]
     file = ROOT / "docker/haproxy/haproxy.cfg"
     places = ["-v", f"{file}:/usr/local/etc/haproxy/haproxy.cfg:ro", "--tmpfs", "/run/haproxy", "--user", "0:0"]
