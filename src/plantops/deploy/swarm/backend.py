@@ -253,7 +253,7 @@ class Swarm:
         since = now.wanted.since if now else ""
 
         def both() -> None:
-            self._service.check_kept(since)
+            self._service.kept(since)
             look()
 
         probe.watch(self.public, seconds, both, self._places.watched)
@@ -300,15 +300,11 @@ class Swarm:
             self._front.gateway.open_for(now.addresses)
 
     def _arrived(self, wanted: Wanted) -> bool:
-        self._service.check_kept(wanted.since)
-        now = self._service.look()
-        return now is not None and now.whole
+        return self._service.kept(wanted.since).whole
 
     def _answered(self, wanted: Wanted, said: list[str]) -> bool:
         """Whether HAProxy gives every task traffic and nothing else; ``said``: what these and the public port say."""
-        now = self._service.look()
-        if now is None:
-            return False
+        now = self._service.kept(wanted.since)
         said[:] = self._places.releases()
         if said != [wanted.release] * now.replicas:
             return False

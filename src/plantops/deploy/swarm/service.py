@@ -143,14 +143,15 @@ class Service:
             own = {"label": f"com.docker.swarm.service.name={self.name}"}
             return bool(self._client().api.containers(all=True, filters=own))
 
-    def check_kept(self, since: str) -> None:
-        """Raise StepFailed where the engine took the update to ``since`` back, or began to."""
+    def kept(self, since: str) -> Look:
+        """How the update to ``since`` stands. Raises StepFailed where the engine took it back, or began to."""
         now = self.look()
         if now is None:
             raise StepFailed(f"the service {self.name} is gone", "plantops up")
         if now.wanted.since != since or now.update == "paused":
             lines = "".join(f"\n    {line}" for line in now.failures(since))
             raise StepFailed(f"the swarm took the update back: {now.said}{lines}", f"docker service ps {self.name}")
+        return now
 
 
 def _wanted(spec: dict[str, Any]) -> Wanted:
