@@ -95,6 +95,17 @@ def test_logs_go_of_runs_that_ended_before_the_oldest_release_that_stays(root: P
     assert {one.name for one in logs.iterdir()} == {"20260102-000000-bbbb.log", "prometheus.log"}
 
 
+def test_logs_stay_where_nobody_knows_when_the_oldest_release_was_made(root: Path) -> None:
+    log = root / ".plantops/logs/20260101-000000-aaaa.log"
+    log.parent.mkdir()
+    log.write_text("said")
+    os.utime(log, (0, 0))
+    with Store(root / ".plantops") as store:
+        store._db.execute("UPDATE release SET created = '' WHERE id = 'a'")
+    gc(root, keep=1)
+    assert log.exists()
+
+
 def test_what_serves_where_a_rollback_goes_and_the_newest_stay(root: Path) -> None:
     whole = {name: contents(root / "models/releases" / name) for name in "abgh"}
     gc(root, keep=2)

@@ -106,9 +106,9 @@ def _bundles(shelf: Shelf, old: Collection[Release]) -> Iterator[Waste]:
 
 def _logs(config: Config, staying: Collection[Release]) -> Iterator[Waste]:
     """Logs of runs that had ended when the oldest release was made that stays."""
-    if not staying:
+    oldest = min(staying, key=lambda one: one.created, default=None)
+    if oldest is None or not oldest.created:  # a record that was lost in part does not say when
         return
-    oldest = min(staying, key=lambda one: one.created)
     made = datetime.fromisoformat(oldest.created).timestamp()
     old = [one for one in (config.state / "logs").glob("[0-9]*-*.log") if one.stat().st_mtime < made]
     if old:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import resource
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from botocore.response import StreamingBody
 
 import s3
 from conftest import sh
@@ -101,6 +104,59 @@ def test_what_fits_is_asked_for_once_and_neighbours_together(tmp_path: Path, ser
     for _ in range(3):
         bounded[:]
     assert bounded._cache.seek(0, 2) == 10 * ROW
+
+
+class Answers:
+    """A client whose answers are cut off so many times."""
+
+    def __init__(self, every: bytes, cuts: int) -> None:
+        self.every, self.cuts = every, cuts
+
+    def head_object(self, **_: str) -> dict[str, str]:
+        return {"ETag": "1"}
+
+    def get_object(self, Range: str, **_: str) -> dict[str, StreamingBody]:
+        start, end = (int(one) for one in Range.removeprefix("bytes=").split("-"))
+        body, self.cuts = self.every[start : end + 1], self.cuts - 1
+        return {"Body": StreamingBody(io.BytesIO(body[: None if self.cuts < 0 else -1]), len(body))}
+
+
+def answering(every: np.ndarray, cuts: int = 0) -> Object:
+    there = Object("s3://photos/team/0.u8")
+    there.__dict__["_client"] = Answers(every.tobytes(), cuts)
+    return there
+
+
+def test_an_answer_that_is_cut_off_is_asked_for_again() -> None:
+    every = np.random.default_rng(1).integers(0, 256, SHAPE, np.uint8)
+    assert np.array_equal(Stored(answering(every, cuts=4), SHAPE, 0)[[3, 4]], every[[3, 4]])
+    with pytest.raises(StepFailed, match=r"s3://photos/team/0\.u8: .*read"):
+        Stored(answering(every, cuts=5), SHAPE, 0)[[3, 4]]
+
+
+def test_a_full_disk_keeps_what_is_whole_and_the_rest_is_read_again() -> None:
+    every = np.random.default_rng(1).integers(0, 256, SHAPE, np.uint8)
+    stored, before = Stored(answering(every), SHAPE, 50 * ROW), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5 * ROW + 7, before[1]))
+    try:
+        found = [stored[:9], stored[4:20], stored[:]]
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert all(map(np.array_equal, found, (every[:9], every[4:20], every)))
+    assert stored._taken == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("AWS_ENDPOINT_URL", "localhost:9000"), ("PLANTOPS_PIXEL_CACHE_GB", "4 GB")]
+)
+def test_a_variable_that_cannot_be_meant_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    tmp_path.joinpath(POINTER).write_text(json.dumps({"url": "s3://photos/team/0.u8"}))
+    monkeypatch.setattr(Object, "size", lambda self: self.reach() if "URL" in name else int(np.prod(SHAPE)))
+    monkeypatch.setenv(name, value)
+    assert value in (words := said(tmp_path))
+    assert name in words
 
 
 @pytest.mark.ci

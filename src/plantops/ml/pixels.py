@@ -26,6 +26,7 @@ from plantops.ondisk import unnamed
 POINTER = "images.json"
 CACHE_VARIABLE, _CACHE_GB = "PLANTOPS_PIXEL_CACHE_GB", 4.0
 _AT_ONCE = 16  # requests: each waits longer for its answer than the answer takes
+_TRIES = 5  # of each request
 _LONGEST = 1 << 22  # bytes asked for in one request, where rows lie beside each other
 _AGAIN = "dvc repro --force --single-item prepare_data"
 _KEYS = "export AWS_PROFILE=…, or AWS_ACCESS_KEY_ID=… and AWS_SECRET_ACCESS_KEY=…"
@@ -66,14 +67,23 @@ def open_(images: Path, shape: Shape) -> Pixels:
         raise StepFailed(f"{there.url} is not there", _AGAIN)
     if found != size:
         raise StepFailed(f"{there.url} is not whole: it has {found:,} bytes of {size:,}", _AGAIN)
-    return Stored(there, shape, int(float(os.environ.get(CACHE_VARIABLE, _CACHE_GB)) * 1e9))
+    return Stored(there, shape, _cache_bytes())
+
+
+def _cache_bytes() -> int:
+    given = os.environ.get(CACHE_VARIABLE, str(_CACHE_GB))
+    try:
+        return max(0, int(float(given) * 1e9))
+    except (ValueError, OverflowError):
+        raise StepFailed(f"{CACHE_VARIABLE} is {given!r}, which is no number", f"export {CACHE_VARIABLE}=4") from None
 
 
 class Stored:
     """Pixels in an object store, uint8 (count, size, size, 3): rows are read when they are asked for.
 
     The first ones stay in a file without a name, as many as ``cache`` bytes hold. They are not replaced by others:
-    every epoch asks for all rows in another order, so what was read last is no likelier to be next.
+    every epoch asks for all rows in another order, so what was read last is no likelier to be next. A disk that is
+    full before holds fewer.
     """
 
     def __init__(self, there: Object, shape: Shape, cache: int) -> None:
@@ -120,11 +130,18 @@ class Stored:
         return int(run[0]) * self._bytes, (int(run[-1]) + 1) * self._bytes
 
     def _keep(self, rows: NDArray[np.int64], found: NDArray[np.uint8]) -> None:
-        some = rows[: self._room - self._taken]
-        if len(some):
-            os.pwrite(self._cache.fileno(), found[: len(some)].tobytes(), self._taken * self._bytes)
-            self._slots[some] = np.arange(self._taken, self._taken + len(some))
-            self._taken += len(some)
+        data = found[: self._room - self._taken].tobytes()
+        if not data:
+            return
+        try:
+            written = os.pwrite(self._cache.fileno(), data, self._taken * self._bytes)
+        except OSError:
+            written = 0
+        if written < len(data):  # the disk is full: the rows that are whole stay, and no more come
+            self._room = self._taken + written // self._bytes
+        some = rows[: written // self._bytes]
+        self._slots[some] = np.arange(self._taken, self._taken + len(some))
+        self._taken += len(some)
 
 
 Pixels = NDArray[np.uint8] | Stored
@@ -152,7 +169,19 @@ class Object:
         """The bytes between. Raises StepFailed also when another object lies there by now."""
         which = {"Range": f"bytes={start}-{end - 1}", "IfMatch": (self._head or {}).get("ETag", "")}
         with _in_words(self.url):
-            data: bytes = self._client.get_object(**self._name, **which)["Body"].read()
+            return self._body(which, _TRIES)
+
+    def _body(self, which: dict[str, str], tries: int) -> bytes:
+        """An answer to its end: the client asks again for one that does not begin, not for one that is cut off."""
+        from botocore.exceptions import IncompleteReadError, ReadTimeoutError, ResponseStreamingError
+
+        answer = self._client.get_object(**self._name, **which)["Body"]
+        try:
+            data: bytes = answer.read()
+        except (IncompleteReadError, ReadTimeoutError, ResponseStreamingError):
+            if tries == 1:
+                raise
+            return self._body(which, tries - 1)
         return data
 
     def write(self, file: Path) -> None:
@@ -177,7 +206,7 @@ class Object:
         import boto3
         from botocore.config import Config
 
-        retries = {"mode": "standard", "max_attempts": 5}
+        retries = {"mode": "standard", "max_attempts": _TRIES}
         return boto3.Session().client("s3", config=Config(max_pool_connections=_AT_ONCE, retries=retries))
 
 
@@ -195,7 +224,7 @@ def _in_words(url: str, mend: str = _AGAIN) -> Iterator[None]:
         raise StepFailed(f"{url}: there are no credentials for it here", _KEYS) from None
     except ClientError as error:
         raise _refused(url, error.response["Error"]["Code"], mend) from None
-    except (BotoCoreError, Boto3Error) as error:
+    except (BotoCoreError, Boto3Error, ValueError) as error:  # the last: an AWS_ENDPOINT_URL that is none
         raise StepFailed(f"{url}: {error}", "echo $AWS_ENDPOINT_URL names the server, if it is not Amazon's") from None
 
 
