@@ -226,7 +226,7 @@ class Swarm:
         if not build:
             self.build(release, lambda _: None)
         self._end_trials()
-        if now and (now.wanted.release, now.wanted.build) == (name, build):
+        if now and build and now.wanted.runs(name, build, self._reference(name, build)):
             self._run(now.wanted)
         else:
             switch_to(self, release)

@@ -33,6 +33,10 @@ class Wanted:
         """As the service carries it."""
         return {RELEASE: self.release, BUILD: self.build, SINCE: self.since, SETTLED: str(int(self.settled))}
 
+    def runs(self, release: str, build: str, image: str) -> bool:
+        """Whether it is this build of the release, by this reference: an id says nothing to a node that has joined."""
+        return (self.release, self.build, self.image) == (release, build, image)
+
     def settle(self) -> Wanted:
         """The same, for good."""
         return replace(self, settled=True)
