@@ -80,6 +80,7 @@ class Swarm:
         self._stack.check_files()
         self._front.check()
         nodes.check(self._engine, self._config)
+        self._service.check_name()
 
     def build(self, release: Path, say: Callable[[str], None]) -> str:
         """Build the release's image, and push it where a registry is named. Raises StepFailed."""
@@ -271,6 +272,7 @@ class Swarm:
         return known or registry.push(self._engine, self._config, build, release, lambda _: None)
 
     def _deploy(self, wanted: Wanted) -> None:
+        self._service.check_name()
         self._stack.deploy(wanted.image, self._service.labels(wanted), nodes.home(self._engine))
 
     def _run(self, wanted: Wanted) -> None:
