@@ -43,12 +43,13 @@ def forget_stack(name: str) -> None:
 
 
 def forget_images(name: str) -> None:
-    """Remove all images of that name."""
+    """Remove all images of that name, those that were pushed to a registry, too."""
     # By its names alone: the same image may be another test's, too, by other names.
-    shown = docker("image", "ls", "--digests", "--format", "{{.Repository}}:{{.Tag}} {{.Repository}}@{{.Digest}}", name)
-    for one in shown.split():
-        if "<none>" not in one:
-            docker("image", "rm", "-f", one, check=False)
+    form = "{{.Repository}}:{{.Tag}} {{.Repository}}@{{.Digest}}"
+    for place in (name, f"*/*/{name}"):
+        for one in docker("image", "ls", "--digests", "--format", form, place).split():
+            if "<none>" not in one:
+                docker("image", "rm", "-f", one, check=False)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -152,3 +153,10 @@ def test_a_wrong_login_is_told_without_it(
         with pytest.raises(PlantopsError, match="wants a login") as caught:
             room.push(engine.client(), config, build, "r1", quiet)
         assert PASSWORD not in caught.value.message + caught.value.hint
+
+
+def test_of_docker_hub_the_engine_leaves_the_host_out() -> None:
+    config = Config(Path(), Path("config.yaml"), docker=DockerConfig(image="leaves", registry="docker.io/team"))
+    found = SimpleNamespace(attrs={"RepoDigests": ["other/leaves@sha256:1", "team/leaves@sha256:2"]})
+    client: Any = SimpleNamespace(images=SimpleNamespace(get=lambda _: found))
+    assert room.reference(client, config, "sha256:3") == "docker.io/team/leaves@sha256:2"

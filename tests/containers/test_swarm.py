@@ -13,7 +13,9 @@ import pytest
 
 from api_client import get, request, until
 from bundle_factory import CLASSES, TinyModel, make_release
+from containers.conftest import own_config
 from containers.engine import docker
+from containers.registry import registry
 from containers.swarms import configured, serving, swarm, tasks
 from deploy.load import Load, of_tiny_models, real_photos
 from plantops.behaviour import Figures
@@ -214,6 +216,34 @@ def test_replicas_come_and_go_as_config_says(stack: Swarm, releases: dict[str, P
             until(lambda one=scaled, so_many=count: len(tasks(one)) == so_many, 30, "as many containers")
     assert load.failures == []
     assert before & set(tasks(stack))
+
+
+def test_a_registry_that_is_named_later_is_where_more_replicas_come_from(
+    stack: Swarm, releases: dict[str, Path], tmp_path: Path
+) -> None:
+    """The id of an image says nothing to a node that joined since."""
+    serve(stack, releases["one"])
+    with registry(tmp_path / "registry") as host:
+        config = configured(stack._config, replicas=3)
+        named = Swarm(replace(config, docker=replace(config.docker, registry=f"{host}/team")))
+        named.up(releases["one"])
+        assert named.agrees(releases["one"])
+        now = named._service.look()
+        assert now is not None
+        assert now.wanted.image.startswith(f"{host}/team/{config.docker.image}@sha256:")
+
+
+def test_a_service_of_another_project_is_left_alone(stack: Swarm, releases: dict[str, Path], tmp_path: Path) -> None:
+    serve(stack, releases["one"])
+    before = tasks(stack)
+    config = own_config(tmp_path / "other")
+    other = Swarm(replace(configured(config), project=stack._config.project))
+    now = stack._service.look()
+    assert now is not None
+    with pytest.raises(SetupError, match=rf"runs from {stack._config.root}"):
+        other._deploy(now.wanted)
+    assert other.serving() is None
+    assert tasks(stack) == before
 
 
 def test_what_all_replicas_counted_is_told(stack: Swarm, releases: dict[str, Path]) -> None:

@@ -29,6 +29,11 @@ def repository(config: Config) -> str:
     return f"{config.docker.registry}/{config.docker.image.rpartition('/')[2]}"
 
 
+def listed(config: Config) -> str:
+    """The same as the engine lists it: of an image on Docker Hub that leaves the host out."""
+    return repository(config).removeprefix("docker.io/")
+
+
 def check(client: DockerClient, config: Config) -> None:
     """Raise SetupError where the engine does not reach the registry, or has no login that it takes."""
     from docker.errors import APIError, NotFound
@@ -65,7 +70,8 @@ def reference(client: DockerClient, config: Config, build: str) -> str:
             known = client.images.get(build).attrs.get("RepoDigests") or []
         except ImageNotFound:
             return ""
-    return next((one for one in known if one.startswith(f"{repository(config)}@")), "")
+    digest = next((one.rpartition("@")[2] for one in known if one.startswith(f"{listed(config)}@")), "")
+    return digest and f"{repository(config)}@{digest}"
 
 
 def _pushed(config: Config, events: Iterable[dict[str, Any]], say: Callable[[str], None]) -> str:

@@ -59,7 +59,7 @@ def _names(config: Config, one: dict[str, Any], old: Collection[str], known: Col
         return [str(one["Id"])]
     ours = [image.tag(config, release)]
     if config.docker.registry:
-        ours.append(f"{registry.repository(config)}:{release}")
+        ours.append(f"{registry.listed(config)}:{release}")
     return [name for name in ours if name in tags and release in old]
 
 

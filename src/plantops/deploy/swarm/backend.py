@@ -80,6 +80,7 @@ class Swarm:
         self._stack.check_files()
         self._front.check()
         nodes.check(self._engine, self._config)
+        self._service.check_name()
 
     def build(self, release: Path, say: Callable[[str], None]) -> str:
         """Build the release's image, and push it where a registry is named. Raises StepFailed."""
@@ -123,8 +124,8 @@ class Swarm:
             raise
 
     def take_over(self, trial: Trial) -> None:
-        """HAProxy takes the public port, and the service begins. Raises StepFailed."""
-        self.preflight()
+        """HAProxy takes the public port, and the service begins: no registry is asked in the gap. Raises StepFailed."""
+        self._front.check_doors()
         self.switch(trial)
 
     def try_golden(self, trial: Trial) -> float:
@@ -226,7 +227,7 @@ class Swarm:
         if not build:
             self.build(release, lambda _: None)
         self._end_trials()
-        if now and (now.wanted.release, now.wanted.build) == (name, build):
+        if now and build and now.wanted.runs(name, build, self._reference(name, build)):
             self._run(now.wanted)
         else:
             switch_to(self, release)
@@ -271,6 +272,7 @@ class Swarm:
         return known or registry.push(self._engine, self._config, build, release, lambda _: None)
 
     def _deploy(self, wanted: Wanted) -> None:
+        self._service.check_name()
         self._stack.deploy(wanted.image, self._service.labels(wanted), nodes.home(self._engine))
 
     def _run(self, wanted: Wanted) -> None:

@@ -16,13 +16,15 @@ if TYPE_CHECKING:
 def check(client: DockerClient, config: Config) -> None:
     """Raise SetupError where this engine manages no swarm, or other nodes could not run the API."""
     _check_manager(client)
-    count = len(able(client))
-    if count > 1 and not config.docker.registry:
-        said = f"the swarm has {count} nodes, and docker.registry names no registry that they get the image from"
-        raise SetupError(said, "set docker.registry in config.yaml (docs/scale.md)")
-    if count > 1 and (config.serve.keep or config.serve.replay):
-        said = f"serve.keep and serve.replay keep photos in this project's folder, which {count} nodes do not share"
-        raise SetupError(said, "turn both off in config.yaml, or drain the other nodes")
+    if not home(client):
+        count = len(able(client))
+        who = f"the swarm has {count} nodes" if count > 1 else "the API would run on another node"
+        if not config.docker.registry:
+            said = f"{who}, and docker.registry names no registry to get the image from"
+            raise SetupError(said, "set docker.registry in config.yaml (docs/scale.md)")
+        if config.serve.keep or config.serve.replay:
+            said = f"serve.keep and serve.replay keep photos in this project's folder, and {who}"
+            raise SetupError(said, "turn both off in config.yaml, or have this node alone take tasks")
     if config.docker.registry:
         registry.check(client, config)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from plantops.deploy.sdk import speaking
 from plantops.deploy.swarm.stack import BUILD, RELEASE, ROOT, SETTLED, SINCE
-from plantops.errors import StepFailed
+from plantops.errors import SetupError, StepFailed
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -32,6 +32,10 @@ class Wanted:
     def labels(self) -> dict[str, str]:
         """As the service carries it."""
         return {RELEASE: self.release, BUILD: self.build, SINCE: self.since, SETTLED: str(int(self.settled))}
+
+    def runs(self, release: str, build: str, image: str) -> bool:
+        """Whether it is this build of the release, by this reference: an id says nothing to a node that has joined."""
+        return (self.release, self.build, self.image) == (release, build, image)
 
     def settle(self) -> Wanted:
         """The same, for good."""
@@ -122,6 +126,15 @@ class Service:
                 return []
             raise
         return [one for one in found if one["Spec"]["Name"] == self.name]
+
+    def check_name(self) -> None:
+        """Raise SetupError where a service of another project has the name: the engine would make it ours."""
+        with speaking():
+            roots = [str(one["Spec"]["Labels"].get(ROOT, "")) for one in self._named()]
+        other = next((one for one in roots if one != self._root), None)
+        if other is not None:
+            said = f"the swarm has a service {self.name} that runs from {other or 'elsewhere'}"
+            raise SetupError(said, "give this one another project: in config.yaml")
 
     def labels(self, wanted: Wanted) -> dict[str, str]:
         """What the service carries, so that :meth:`look` finds it and what it is to run."""
