@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
@@ -19,10 +20,12 @@ import pytest
 import database
 from api_client import until
 from conftest import ROOT, sh
-from plantops import lease
+from plantops import lease, lock, pipeline
 from plantops.config import Config, load
+from plantops.deploy import Serving
 from plantops.errors import SetupError
 from plantops.postgres import Away
+from plantops.store import Store
 
 pytestmark = pytest.mark.ci
 LEASE_S = 2.0
@@ -210,6 +213,48 @@ def test_nobody_gets_it_while_something_is_changed(machine: Callable[..., Machin
     here.end()
 
 
+def test_what_waits_for_a_fence_or_makes_one_wait_gets_its_turn(machine: Callable[..., Machine]) -> None:
+    """As after a rollback: its views, and a run elsewhere, may take longer than the lease."""
+    here, there = machine("here"), machine("there")
+    assert here.start() == "holds"
+    assert here.tell("enter slow") == "ok"
+    later = threading.Timer(1.5 * LEASE_S, here.say, ["leave"])
+    later.start()
+    with lease.between(there.config) as told:
+        assert here.heard() == "ok"
+        told.serves("older", "rollback")
+        here.say("check")
+        time.sleep(1.5 * LEASE_S)
+    assert here.heard() == "ok"
+    assert sorted(here.released()) == ["older", "slow"]
+    here.end()
+
+
+def test_the_aliases_are_those_of_the_newest_release(machine: Callable[..., Machine]) -> None:
+    here, there = machine("here").config, machine("there").config
+
+    def asked(config: Config, serves: str) -> bool:
+        with lock.hold(config.state), lease.hold(config) as held, held.fence():
+            held.serves(serves, "a test")
+            return held.newest()
+
+    assert asked(here, "one")
+    assert asked(there, "two")
+    assert not asked(here, "one")
+    assert asked(here, "three")
+
+
+def test_an_api_that_another_machine_releases_to_is_left_alone(machine: Callable[..., Machine]) -> None:
+    here, there = machine("here").config, machine("there").config
+    with lock.hold(there.state), lease.hold(there) as held, held.fence():
+        held.serves("theirs", "a test")
+    with Store(here.state) as store:
+        running = Serving("from-before", None, "healthy", None, "", 0, "", None)
+        pipeline._not_of_others(here, store, running)
+        with pytest.raises(SetupError, match=r"/there has theirs in service since .*, and it answers here, too"):
+            pipeline._not_of_others(here, store, replace(running, release="theirs"))
+
+
 def test_a_pause_that_nobody_used_does_no_harm(machine: Callable[..., Machine]) -> None:
     here = machine("here")
     assert here.start() == "holds"
@@ -296,6 +341,9 @@ def test_what_is_wrong_is_said_without_the_password(
             lease.look(shared(config, database=url))
     with pytest.raises(SetupError, match=r"share.lease_s must be from 1 to 3600 seconds, not 0\.5"):
         lease.look(shared(config, lease_s=0.5))
+    assert lease.others(shared(config, database="mysql://ada@127.0.0.1/x")) == "", "watch goes on"
+    with pytest.raises(SetupError, match="Invalid IPv6"):
+        lease.look(shared(config, database="postgresql://ada@[::1/x"))
     monkeypatch.setenv("PGPASSWORD", "hush-hush")
     with pytest.raises(Away, match="password authentication failed") as refused:
         lease.look(config)

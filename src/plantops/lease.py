@@ -18,7 +18,7 @@ from typing import Any
 from plantops import lock
 from plantops.config import Config
 from plantops.errors import Busy, PlantopsError, StepFailed
-from plantops.postgres import Away, Line, Locked
+from plantops.postgres import Line, Locked
 
 _TABLES = """
 SELECT pg_advisory_xact_lock(hashtext('plantops'));  -- IF NOT EXISTS alone fails where two are at it
@@ -33,6 +33,9 @@ CREATE TABLE IF NOT EXISTS plantops_service (
 );
 """
 _THERE = "SELECT to_regclass('plantops_service')"
+# Times ``share.lease_s``: fences elsewhere, and views that are written there, may take longer than a lease.
+_TURNS = 20
+_TURNS_IN_RUN = 2  # a rollback here may be waiting for the switch's lock
 # What its own folder under its own kernel left is over: the lock of the run, which we hold, proves that.
 _TAKE = """
 INSERT INTO plantops_lease AS held (project, token, place, who, command, since, expires)
@@ -64,6 +67,7 @@ WHERE project = %(project)s AND %(release)s IS DISTINCT FROM (
     ORDER BY number DESC LIMIT 1
 )
 """
+_NEWEST = "SELECT machine = %(machine)s FROM plantops_service WHERE project = %(project)s ORDER BY number DESC LIMIT 1"
 _SERVED = """
 SELECT DISTINCT ON (machine) machine, release, who, to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
     machine = %(machine)s
@@ -132,6 +136,10 @@ class Lease:
     def serves(self, release: str, reason: str) -> None:
         """Tell the others what is in service here: inside a fence, at its end."""
 
+    def newest(self) -> bool:
+        """Whether nobody else has put a release in service since this machine did: else the aliases are theirs."""
+        return True
+
 
 @contextmanager
 def hold(config: Config) -> Iterator[Lease]:
@@ -162,6 +170,7 @@ def between(config: Config) -> Iterator[Lease]:
         return
     with Line(config.share) as line:
         shared = _Shared(config, line)
+        line.one(_ORDER, shared.values, turns=_TURNS)
         with line.transaction():
             line.one(_ORDER, shared.values)
             with _kept_up(shared):
@@ -181,8 +190,8 @@ def look(config: Config) -> Seen | None:
 
 
 def others(config: Config) -> str:
-    """Who releases on another machine, in words; empty where nobody does, or the database is away."""
-    with suppress(Away):
+    """Who releases on another machine, in words; empty where nobody does, or the database cannot say."""
+    with suppress(PlantopsError):
         seen = look(config)
         if seen and seen.releasing and not seen.releasing.here:
             return str(seen.releasing)
@@ -214,6 +223,10 @@ class _Shared(Lease):
         """As :meth:`Lease.serves`; what they know already is no news."""
         self._line.one(_SERVES, {**self.values, "release": release, "reason": reason})
 
+    def newest(self) -> bool:
+        """As :meth:`Lease.newest`."""
+        return self._line.one(_NEWEST, self.values) in (None, (True,))
+
     def keep_up(self, over: threading.Event) -> None:
         """Give a sign of life until it is ``over``."""
         while not over.wait(self._config.share.lease_s / 3):
@@ -239,7 +252,7 @@ class _Held(_Shared):
 
     def check(self) -> None:
         """As :meth:`Lease.check`. It is good for another ``lease_s`` then."""
-        if self._line.one(_KEEP, self.values) is None:
+        if self._line.one(_KEEP, self.values, turns=_TURNS_IN_RUN) is None:
             raise Lost(
                 f"this run has lost its turn to release (silent for {self._config.share.lease_s:g} s or more); "
                 f"who has it now: {others(self._config) or 'nobody any more'}",

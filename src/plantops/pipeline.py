@@ -248,7 +248,7 @@ def _agree(
         return
     with held.fence():
         held.serves(current.id, "told late")
-        said = show(config, state, tracker)
+        said = show(config, state, tracker, aliases=held.newest())
     for sentence in said:
         console.say(f"  {sentence}", "yellow")
     running, folder = backend.serving(), Shelf(config.models).release(current.id)
@@ -259,6 +259,7 @@ def _agree(
         with lock.hold(config.state, lock.SWITCH, patience=60):
             if state.in_service() != current:  # a rollback was faster
                 return
+            _not_of_others(config, state, running)
             backend.up(folder)
         was = (
             "what an earlier command left half done is put right"
@@ -266,6 +267,19 @@ def _agree(
             else (f"{running.release or 'nothing'} was answering")
         )
         console.say(f"  {was}; {current.id} is in service and answers now", "yellow")
+
+
+def _not_of_others(config: Config, state: Store, running: deploy.Serving) -> None:
+    """Raise SetupError where another machine that shares the project has put in its release: one API for two."""
+    if not config.share.database or not running.release or state.release(running.release):
+        return
+    seen = lease.look(config) or lease.Seen()
+    for one in seen.elsewhere:
+        if one.release == running.release:
+            raise SetupError(
+                f"{one}, and it answers here, too: two machines would go on replacing each other's release",
+                "let one machine release to it, or give this one an API of its own (kubernetes.namespace)",
+            )
 
 
 def _says_something(backend: deploy.Backend) -> bool:

@@ -45,7 +45,7 @@ class Line:
 
     Each statement stands for itself unless a transaction is begun. Several threads may ask. libpq finds the password
     in PGPASSWORD or ~/.pgpass. Whoever says nothing in a transaction for ``lease_s`` is thrown out by the server;
-    no lock and no answer is waited for longer.
+    no answer is waited for longer, and no lock unless that is asked for.
     """
 
     def __init__(self, share: ShareConfig) -> None:
@@ -56,16 +56,22 @@ class Line:
         self._open = False
         self._db = self._connected()
 
-    def one(self, sql: str, values: Mapping[str, Any], patient: bool = True) -> Row | None:
-        """The first row of an answer. Raises Away, if ``patient`` once it has not been to be had for ``lease_s``."""
+    def one(self, sql: str, values: Mapping[str, Any], patient: bool = True, turns: int = 1) -> Row | None:
+        """The first row of an answer. Raises Away, if ``patient`` once it has not been to be had for ``lease_s``.
+
+        A lock is waited for so many ``turns`` of ``lease_s``; inside a transaction one.
+        """
         with self._alone:
-            try:
-                return _first(self._ask(sql, values))
-            except Locked:
-                raise
-            except Away:
-                if self._open:
-                    raise
+            for left in reversed(range(turns)):
+                try:
+                    return _first(self._ask(sql, values))
+                except Locked:
+                    if self._open or not left:
+                        raise
+                except Away:
+                    if self._open:
+                        raise
+                    break
             self._lay_again(patient)
             return _first(self._ask(sql, values))
 
@@ -182,8 +188,15 @@ def _check(share: ShareConfig) -> None:
         )
     if not re.match(r"postgres(ql)?://", database):
         raise SetupError("share.database must be postgresql://USER@HOST/DATABASE", "mend it in config.yaml")
-    if urlsplit(database).password or re.search(r"[?&](ssl)?password=", database):
+    if _password(database) or re.search(r"[?&](ssl)?password=", database):
         raise SetupError("share.database holds a password, and config.yaml is for everybody to read", _PASSWORD)
+
+
+def _password(database: str) -> str | None:
+    try:
+        return urlsplit(database).password
+    except ValueError as error:
+        raise SetupError(f"share.database: {error}", "mend it in config.yaml") from None
 
 
 def _driver() -> Any:

@@ -104,7 +104,7 @@ def _shown(work: Work) -> list[str]:
     """Write the views of what is in service; what to tell of it. They fail no release that is in service by then."""
     try:
         with work.lease.fence():
-            return show(work.config, work.store, work.tracker)
+            return show(work.config, work.store, work.tracker, aliases=work.lease.newest())
     except (Lost, Away) as error:
         with lock.hold(work.config.state, lock.VIEWS, patience=60):
             work.shelf.produce(work.chosen().id)

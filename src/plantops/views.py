@@ -13,10 +13,11 @@ _ALIASES = "aliases"
 _PATIENCE_S = 120.0
 
 
-def show(config: Config, store: Store, tracker: Tracker, anew: bool = False) -> list[str]:
+def show(config: Config, store: Store, tracker: Tracker, anew: bool = False, aliases: bool = True) -> list[str]:
     """Rewrite each view that differs from the store; returns what to tell the user.
 
     ``anew``: what they were last made to show is not believed, as somebody may have changed them by hand.
+    Without ``aliases`` those stay as they are: they show what another machine released since.
 
     One writer at a time, and what the store says is read again after each writing: a rollback meanwhile wins.
     MLflow being away holds nothing up: its aliases follow at the next command.
@@ -26,7 +27,7 @@ def show(config: Config, store: Store, tracker: Tracker, anew: bool = False) -> 
             wanted = _wanted(store)
             if anew:
                 store.set_shown(_ALIASES, "")
-            said = _write(config, store, tracker, wanted, anew) if wanted else []
+            said = _write(config, store, tracker, wanted, anew, aliases) if wanted else []
             if _wanted(store) == wanted:
                 return said
 
@@ -55,16 +56,17 @@ def _wanted(store: Store) -> tuple[str, int | None, int | None] | None:
 
 
 def _write(
-    config: Config, store: Store, tracker: Tracker, wanted: tuple[str, int | None, int | None], anew: bool
+    config: Config, store: Store, tracker: Tracker, wanted: tuple[str, int | None, int | None], anew: bool, ours: bool
 ) -> list[str]:
     release, version, previous = wanted
     Shelf(config.models).produce(release, anew)
     where = f"{redacted(config.mlflow.tracking_uri)} {config.mlflow.model_name}"
     aliases = f"champion {version} previous {previous} in {where}"
-    if store.shown(_ALIASES) == aliases:
+    if not ours or store.shown(_ALIASES) == aliases:
         return []
     if version is None:
         return [f"{release} is not in the registry yet"]
+    store.set_shown(_ALIASES, "")  # one of the two may be set when the other fails
     try:
         done = tracker.promote(version, previous)
     except PlantopsError as error:

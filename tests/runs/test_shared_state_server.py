@@ -19,7 +19,8 @@ import s3
 from api_client import free_port
 from conftest import ROOT, plantops, sh
 from mlflow_at import mlflow_at
-from plantops.config import MlflowConfig
+from plantops import lease, lock
+from plantops.config import MlflowConfig, load
 from plantops.errors import PlantopsError
 from plantops.tracking import Tracker
 from runs.cheap import edit
@@ -33,10 +34,11 @@ BOB = "the password of bob"
 
 @dataclass(frozen=True)
 class Server:
-    """MLflow, and the S3 server behind it."""
+    """MLflow, and the PostgreSQL and S3 servers behind it."""
 
     url: str
     log: Path
+    postgres: str
     s3: Any
     secrets: tuple[str, ...]
 
@@ -78,7 +80,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
             )
             assert answer.status_code == 200, answer.text
             secrets = (*SECRETS.values(), database.PASSWORD, secret, BOB)
-            yield Server(url, folder / "log", s3.client("s3", address, key, secret), secrets)
+            yield Server(url, folder / "log", postgres.url, s3.client("s3", address, key, secret), secrets)
 
 
 @pytest.fixture
@@ -144,6 +146,28 @@ def test_a_wrong_password_and_none_are_said_plainly(server: Server, project: Pat
     login.delenv("MLFLOW_TRACKING_USERNAME")
     with pytest.raises(PlantopsError, match="does not let us in"):
         Tracker(project, MlflowConfig(tracking_uri=server.url)).ping()
+
+
+def test_the_user_for_the_lease_gets_that_and_nothing_of_mlflow(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import psycopg
+
+    with psycopg.connect(server.postgres, autocommit=True) as db:
+        db.execute("ALTER ROLE releases PASSWORD 'of releases'")
+    monkeypatch.setenv("PGPASSWORD", "of releases")
+    there = server.postgres.replace(f"{database.USER}@", "releases@")
+    url = there.replace("/postgres", "/plantops")
+    (tmp_path / "config.yaml").write_text(f"share: {{database: '{url}'}}\n")
+    config = load(tmp_path)
+    with lock.hold(config.state), lease.hold(config) as held, held.fence():
+        held.serves("one", "a test")
+    for name, table in (("mlflow", "runs"), ("mlflow_auth", "users")):
+        with (
+            psycopg.connect(there.replace("/postgres", f"/{name}")) as db,
+            pytest.raises(psycopg.errors.InsufficientPrivilege),
+        ):
+            db.execute(f"SELECT * FROM {table}")
 
 
 def test_no_secret_is_in_the_servers_log_or_in_a_command(server: Server) -> None:

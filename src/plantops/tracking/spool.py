@@ -127,22 +127,6 @@ class Spool:
         """It is registered."""
         self._wish(wish).unlink()
 
-    def wish_aliases(self, champion: int, previous: int | None) -> None:
-        """Remember the latest aliases."""
-        whole.write(self._aliases, json.dumps({"champion": champion, "previous": previous}))
-
-    def wished_aliases(self) -> tuple[int, int | None] | None:
-        """The aliases to set, if any wait."""
-        try:
-            values = json.loads(self._aliases.read_text())
-        except FileNotFoundError:
-            return None
-        return values["champion"], values["previous"]
-
-    def forget_aliases(self) -> None:
-        """They are set."""
-        self._aliases.unlink(missing_ok=True)
-
     def _entry(self, training: Training) -> Path:
         return self.folder / "trainings" / training.key
 
@@ -151,10 +135,6 @@ class Spool:
 
     def _verdict(self, digest: str) -> Path:
         return self.folder / "verdicts" / f"{digest}.json"
-
-    @property
-    def _aliases(self) -> Path:
-        return self.folder / "aliases.json"
 
 
 def _places(training: Training) -> Iterator[tuple[Path, Path]]:

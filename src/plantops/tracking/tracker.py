@@ -143,7 +143,7 @@ class Tracker:
             return None
 
     def promote(self, version: int, previous: int | None) -> bool:
-        """Set the aliases champion and previous; False when they wait until MLflow is back."""
+        """Set the aliases champion and previous; False where MLflow is away."""
         try:
             self.ping()
             with self._speaking() as client:
@@ -151,9 +151,7 @@ class Tracker:
         except Away:
             if self.config.required:
                 raise
-            self._spool.wish_aliases(version, previous)
             return False
-        self._spool.forget_aliases()
         return True
 
     def aliases(self) -> dict[str, int]:
@@ -167,15 +165,14 @@ class Tracker:
             return registry.versions(client, self.config.model_name)
 
     def replay(self) -> Iterator[Replayed]:
-        """Log what waits in the spool: trainings, then releases, then aliases. Raises Away; what is left stays.
+        """Log what waits in the spool: trainings, then releases. Raises Away; what is left stays.
 
         Each is yielded once it is logged and leaves the spool when the next one is asked for: a caller that dies
         before it has remembered a version is told it again. What MLflow does not take is yielded with its problem,
         stays, and holds up nothing behind it. Call only while holding the run lock.
         """
-        trainings, wishes, aliases = [*self._spool.trainings()], [*self._spool.wishes()], self._spool.wished_aliases()
-        verdicts = [*self._spool.verdicts()]
-        if not (trainings or wishes or aliases or verdicts):
+        trainings, wishes, verdicts = [*self._spool.trainings()], [*self._spool.wishes()], [*self._spool.verdicts()]
+        if not (trainings or wishes or verdicts):
             return
         self.ping()
         for training, run_id in trainings:
@@ -191,8 +188,6 @@ class Tracker:
             yield (one := self._late(wish.release, partial(self._replay_wish, wish)))
             if not one.problem:
                 self._spool.fulfil(wish)
-        if aliases:
-            self.promote(*aliases)
 
     def ui_argv(self, port: int) -> list[str] | None:
         """The command that serves MLflow's pages on 127.0.0.1; None when a server does so already.
