@@ -303,6 +303,9 @@ def test_what_of_the_cluster_is_missing_is_said(
         return caught.value
 
     assert "kubernetes.context is not set" in refusal(context="").message
+    unnamed = Kubernetes(replace(config, kubernetes=replace(config.kubernetes, context="")))
+    with pytest.raises(SetupError, match=r"kubernetes\.context is not set"):
+        unnamed.down()  # nor is anything done to the current one
     assert "none-such" in refusal(context="none-such").message
     assert refusal(namespace="elsewhere").hint == "kubectl create namespace elsewhere"
     for changes, says in (
@@ -314,10 +317,12 @@ def test_what_of_the_cluster_is_missing_is_said(
     node.api.denied.add(("patch", "services"))
     assert "you may not do this in namespace leaves: patch services" in refusal().message
     node.api.denied.clear()
-    mine = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "leaves-of-2026-api"}, "spec": {}}
-    node.objects.put("v1", "services", mine)
-    assert "holds a Service leaves-of-2026-api that is not plantops'" in refusal().message
-    assert Kubernetes(config).down() == []
+    for labels in ({}, {"app.kubernetes.io/managed-by": "Helm"}):
+        meta = {"name": "leaves-of-2026-api", "labels": labels}
+        node.objects.put("v1", "services", {"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": {}})
+        assert "holds a Service leaves-of-2026-api that is not plantops'" in refusal().message
+        assert Kubernetes(config).down() == []
+    assert node.objects.all("v1", "services") != []
     monkeypatch.setenv("KUBECONFIG", str(kubeconfig(tmp_path, node.api, token="wrong-token")))
     wrong = refusal()
     assert "401" in wrong.message

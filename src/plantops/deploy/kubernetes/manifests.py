@@ -12,6 +12,7 @@ from plantops.errors import SetupError
 
 RELEASE, START, CODE = "org.plantops.release", "org.plantops.start", "org.plantops.serving-code"
 INSTANCE, MANAGED = "app.kubernetes.io/instance", "app.kubernetes.io/managed-by"
+OURS = "plantops"  # the value of MANAGED: Helm and others write their own name there
 CONTAINER = "api"
 
 
@@ -46,7 +47,7 @@ class Manifests:
     @property
     def all(self) -> dict[str, str]:
         """The labels that all objects have."""
-        return {INSTANCE: self.app, MANAGED: "plantops"}
+        return {INSTANCE: self.app, MANAGED: OURS}
 
     @property
     def port(self) -> int:
