@@ -233,6 +233,20 @@ def test_keys_are_asked_for_and_the_tower_has_one(config: Config, node: Node, re
         assert probe.ask(probe.Address(port=way.port, key="somebody's"), "/classes").status == 200
 
 
+def test_settings_that_changed_are_brought_into_service(
+    backend: Kubernetes, config: Config, node: Node, releases: dict[str, Path]
+) -> None:
+    exchange(backend, releases["one"])
+    after = Kubernetes(replace(config, api=ApiConfig(keys=(hash_of("somebody's"),))))
+    assert not after.agrees(releases["one"])
+    after.up(releases["one"])
+    assert after.agrees(releases["one"])
+    with Way(node.api, "leaves-of-2026-api") as way:
+        assert get(way.port, "/classes").status == 401
+    edit(config.root, "deployment.yaml", "memory: 2Gi", "memory: 3Gi")
+    assert not Kubernetes(after._config).agrees(releases["one"])
+
+
 def test_names_of_the_service_are_answered(backend: Kubernetes, node: Node, releases: dict[str, Path]) -> None:
     exchange(backend, releases["one"])
     with Way(node.api, "leaves-of-2026-api") as way:

@@ -204,7 +204,7 @@ class Kubernetes:
         return replace(said, url=self.url)
 
     def agrees(self, release: Path) -> bool:
-        """Whether one start of this release stands, has the traffic, and is what was written down last."""
+        """Whether one start of this release has the traffic alone, as config.yaml has it, and was written down last."""
         current, made = self._fleet.traffic(), self._image(release_of(release))
         return (
             current is not None
@@ -213,6 +213,7 @@ class Kubernetes:
             and (current.release, current.image) == (release_of(release), made.reference)
             and current.available > 0
             and self._written(current.id)
+            and current.form == self._manifests.form(self._settings())
         )
 
     def up(self, release: Path) -> None:
@@ -223,7 +224,8 @@ class Kubernetes:
         made = self._image(name)
         if made is None:
             self.build(release, lambda _: None)
-        there = [one for one in self._fleet.starts() if made and (one.release, one.image) == (name, made.reference)]
+        wanted = (name, made.reference if made else "", self._manifests.form(self._settings()))
+        there = [one for one in self._fleet.starts() if (one.release, one.image, one.form) == wanted]
         if ready := [one for one in there if one.available]:
             self._lead_to(ready[-1].id, name)
         else:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from plantops.deploy.kubernetes import rollout
 from plantops.deploy.kubernetes.api import DEPLOYMENT, POD, SERVICE, SLICE, Cluster
 from plantops.deploy.kubernetes.kubectl import Object
-from plantops.deploy.kubernetes.manifests import CODE, INSTANCE, MANAGED, OURS, RELEASE, START, image_of
+from plantops.deploy.kubernetes.manifests import CODE, FORM, INSTANCE, MANAGED, OURS, RELEASE, START, image_of
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,7 @@ class Standing:
     release: str
     image: str
     code: str
+    form: str
     pods: int
     available: int
 
@@ -69,8 +70,9 @@ class Fleet:
 
 def _standing(deployment: Object) -> Standing:
     meta = deployment["metadata"]
+    notes = meta.get("annotations", {})
     return Standing(
         meta["labels"].get(START, ""), meta["labels"].get(RELEASE, ""), image_of(deployment),
-        meta.get("annotations", {}).get(CODE, ""), int(deployment["spec"].get("replicas", 1)),
+        notes.get(CODE, ""), notes.get(FORM, ""), int(deployment["spec"].get("replicas", 1)),
         rollout.available(deployment),
     )  # fmt: skip

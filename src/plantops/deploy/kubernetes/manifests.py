@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +13,7 @@ from plantops.deploy.kubernetes.kubectl import Object
 from plantops.errors import SetupError
 
 RELEASE, START, CODE = "org.plantops.release", "org.plantops.start", "org.plantops.serving-code"
+FORM = "org.plantops.form"
 INSTANCE, MANAGED = "app.kubernetes.io/instance", "app.kubernetes.io/managed-by"
 OURS = "plantops"  # the value of MANAGED: Helm and others write their own name there
 CONTAINER = "api"
@@ -88,12 +91,17 @@ class Manifests:
         """The labels that the pods of one start have, and no others."""
         return {INSTANCE: self.app, START: start}
 
+    def form(self, settings: Mapping[str, str]) -> str:
+        """Digest of docker/kubernetes and the settings: a start of another form is to be started anew."""
+        held = json.dumps([self._deployment, self._rest, dict(settings)], sort_keys=True)
+        return hashlib.sha256(held.encode()).hexdigest()[:16]
+
     def release(self, start: Start, pods: int, settings: Mapping[str, str]) -> list[Object]:
         """A release without traffic: its Deployment, and a Service to try it by."""
         labels = {**self.all, START: start.id, RELEASE: start.release}
         made = copy.deepcopy(self._deployment)
         self._label(made, labels, self.name(start.id))
-        made["metadata"].setdefault("annotations", {})[CODE] = start.code
+        made["metadata"].setdefault("annotations", {}).update({CODE: start.code, FORM: self.form(settings)})
         spec, template = made["spec"], made["spec"]["template"]
         spec["replicas"] = pods
         spec["selector"] = {"matchLabels": self.selector(start.id)}
