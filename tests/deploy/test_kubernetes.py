@@ -329,7 +329,9 @@ def test_what_of_the_cluster_is_missing_is_said(
         with pytest.raises(SetupError, match=says):
             Kubernetes(replace(config, **changes)).preflight()  # type: ignore[arg-type]
     node.api.denied.add(("patch", "services"))
-    assert "you may not do this in namespace leaves: patch services" in refusal().message
+    node.api.denied.add(("patch", "horizontalpodautoscalers"))  # which the switch takes, too
+    said = refusal().message
+    assert "you may not do this in namespace leaves: patch services, patch horizontalpodautoscalers.autoscaling" in said
     node.api.denied.clear()
     for labels in ({}, {"app.kubernetes.io/managed-by": "Helm"}):
         meta = {"name": "leaves-of-2026-api", "labels": labels}

@@ -7,9 +7,8 @@ kubectl's kubeconfig says where the cluster is and who we are. All requests to p
 from __future__ import annotations
 
 import json
-import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +23,7 @@ from plantops.deploy.kubernetes import rollout
 from plantops.deploy.kubernetes.api import Cluster
 from plantops.deploy.kubernetes.fleet import Fleet, Standing
 from plantops.deploy.kubernetes.kubectl import Kubectl
-from plantops.deploy.kubernetes.manifests import INSTANCE, Manifests, Start
+from plantops.deploy.kubernetes.manifests import INSTANCE, Manifests, Start, app_of
 from plantops.deploy.kubernetes.pushed import Image, Pushed
 from plantops.deploy.kubernetes.watching import Watching
 from plantops.deploy.merged import merged
@@ -38,8 +37,8 @@ API = "plant-disease-api"  # what `plantops logs` calls it, as with the other ba
 _SEEN_S = 30.0
 _POLL_S = 0.1
 _NEEDED = (
-    ("create", "deployments.apps"), ("delete", "deployments.apps"), ("patch", "services"), ("list", "pods"),
-    ("get", "pods/log"), ("get", "pods/proxy"), ("create", "services/proxy"),
+    ("list", "deployments.apps"), ("get", "services"), ("list", "services"), ("list", "pods"), ("get", "pods/log"),
+    ("get", "pods/proxy"), ("get", "services/proxy"), ("create", "services/proxy"),
     ("list", "endpointslices.discovery.k8s.io"),
 )  # fmt: skip
 
@@ -52,7 +51,7 @@ class Kubernetes:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._folder = config.state / "kubernetes"
-        self._app = f"{re.sub(r'[^a-z0-9]+', '-', config.project.lower()).strip('-')[:40] or 'plantops'}-api"
+        self._app = app_of(config.project)
         self._kubectl = Kubectl(config.root, config.kubernetes, self._folder)
         self._cluster = Cluster(self._kubectl, config.kubernetes.namespace)
         self._fleet = Fleet(self._cluster, self._app)
@@ -321,7 +320,7 @@ class Kubernetes:
         context, namespace = self._config.kubernetes.context, self._config.kubernetes.namespace
         try:
             missing = self._cluster.lacks_namespace()
-            wanted = () if missing else _NEEDED
+            wanted = [] if missing else [*_NEEDED, *self._changed()]
             refused = [f"{verb} {kind}" for verb, kind in wanted if not self._cluster.may(verb, kind)]
             foreign = not missing and not refused and self._fleet.foreign()
         except StepFailed as error:
@@ -338,6 +337,11 @@ class Kubernetes:
                 f"namespace {namespace} holds a Service {self._app} that is not plantops'",
                 "give this one another project: in config.yaml",
             )
+
+    def _changed(self) -> Iterator[tuple[str, str]]:
+        """What is done to each kind that docker/kubernetes holds; `apply` makes and changes."""
+        for kind in self._manifests.kinds:
+            yield from ((verb, self._cluster.plural(kind)) for verb in ("create", "patch", "delete"))
 
     def _settings(self) -> dict[str, str]:
         """The API's, as variables that its container reads."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -51,6 +52,11 @@ class Manifests:
     def all(self) -> dict[str, str]:
         """The labels that all objects have."""
         return {INSTANCE: self.app, MANAGED: OURS}
+
+    @property
+    def kinds(self) -> list[tuple[str, str]]:
+        """apiVersion and kind of all that is applied."""
+        return list(dict.fromkeys((one["apiVersion"], one["kind"]) for one in (self._deployment, *self._rest)))
 
     @property
     def port(self) -> int:
@@ -158,6 +164,12 @@ class Manifests:
 
     def _is_ours(self, one: Object, kind: str) -> bool:
         return bool(one["kind"] == kind and one["metadata"]["name"] == self._base_name)
+
+
+def app_of(project: str) -> str:
+    """What a project's objects are called: a name of a Service begins with a letter (RFC 1035)."""
+    name = re.sub(r"[^a-z0-9]+", "-", project.lower()).strip("-")[:40] or "plantops"
+    return f"{'' if name[0].isalpha() else 'p-'}{name}-api"
 
 
 def _only(base: Sequence[Object], kind: str) -> Object:
