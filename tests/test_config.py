@@ -37,6 +37,7 @@ def test_the_shipped_file_holds_the_defaults() -> None:
         ("docker: {registry: leaves}", "docker.registry names a registry and a path in it"),
         ("docker: {registry: 5000}", "docker.registry must be str, not 5000"),
         ("kubernetes: {url: leaf.example.org}", "kubernetes.url is where clients reach the API"),
+        ("kubernetes: {url: 'https://leaf.example.org:99999'}", "kubernetes.url is where clients reach the API"),
         ("kubernetes: {namespace: Leaves}", "kubernetes.namespace is the name of none: 'Leaves'"),
         ("docker: {api_memory: 2 gigs}", "docker.api_memory must be a size, as 2g or 512m, not '2 gigs'"),
         ("mlflow: {model_name: a/b}", "mlflow.model_name: MLflow takes no name like 'a/b'"),

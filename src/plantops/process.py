@@ -168,13 +168,16 @@ def detach(argv: Sequence[str], cwd: Path, log: Path, env: Mapping[str, str] | N
 
 
 # Our end of the first program's input closes however we end, also by SIGKILL. $1: a file to remove at the end.
+# A program that ended by itself is not killed later: its number may be another's by then.
 _COMPANION = """
 made=$1; shift
 exec 3<&0
 "$@" 3<&- &
 child=$!
 { cat <&3 >/dev/null; kill "$child" 2>/dev/null; } &
+watcher=$!
 wait "$child"
+kill "$watcher" 2>/dev/null
 rm -f "$made"
 """
 

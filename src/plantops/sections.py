@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 _REGISTRY = r"(localhost|[a-z0-9-]+(\.[a-z0-9-]+)+|[a-z0-9-]+(?=:))(:\d+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*"
 
@@ -67,8 +68,17 @@ class KubernetesConfig:
 
     def wrong(self) -> str:
         """What is wrong with it, in words; empty when nothing is."""
-        if not re.fullmatch(r"(https?://[^\s/@]+(/\S*)?)?", self.url):  # not shown: a login may stand in it
+        if not re.fullmatch(r"(https?://[^\s/@]+(/\S*)?)?", self.url) or not _leads(self.url):  # it may hold a login
             return "kubernetes.url is where clients reach the API, as https://leaf.example.org, with no login in it"
         if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", self.namespace):
             return f"kubernetes.namespace is the name of none: {self.namespace!r}"
         return ""
+
+
+def _leads(url: str) -> bool:
+    """Whether its host and port can be told apart, if it is there."""
+    try:
+        parts = urlsplit(url)
+        return not url or bool(parts.hostname and parts.port != 0)
+    except ValueError:  # no number, or one that no port has
+        return False

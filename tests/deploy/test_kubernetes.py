@@ -233,6 +233,20 @@ def test_keys_are_asked_for_and_the_tower_has_one(config: Config, node: Node, re
         assert probe.ask(probe.Address(port=way.port, key="somebody's"), "/classes").status == 200
 
 
+def test_settings_that_changed_are_brought_into_service(
+    backend: Kubernetes, config: Config, node: Node, releases: dict[str, Path]
+) -> None:
+    exchange(backend, releases["one"])
+    after = Kubernetes(replace(config, api=ApiConfig(keys=(hash_of("somebody's"),))))
+    assert not after.agrees(releases["one"])
+    after.up(releases["one"])
+    assert after.agrees(releases["one"])
+    with Way(node.api, "leaves-of-2026-api") as way:
+        assert get(way.port, "/classes").status == 401
+    edit(config.root, "deployment.yaml", "memory: 2Gi", "memory: 3Gi")
+    assert not Kubernetes(after._config).agrees(releases["one"])
+
+
 def test_names_of_the_service_are_answered(backend: Kubernetes, node: Node, releases: dict[str, Path]) -> None:
     exchange(backend, releases["one"])
     with Way(node.api, "leaves-of-2026-api") as way:
@@ -303,6 +317,9 @@ def test_what_of_the_cluster_is_missing_is_said(
         return caught.value
 
     assert "kubernetes.context is not set" in refusal(context="").message
+    unnamed = Kubernetes(replace(config, kubernetes=replace(config.kubernetes, context="")))
+    with pytest.raises(SetupError, match=r"kubernetes\.context is not set"):
+        unnamed.down()  # nor is anything done to the current one
     assert "none-such" in refusal(context="none-such").message
     assert refusal(namespace="elsewhere").hint == "kubectl create namespace elsewhere"
     for changes, says in (
@@ -312,12 +329,16 @@ def test_what_of_the_cluster_is_missing_is_said(
         with pytest.raises(SetupError, match=says):
             Kubernetes(replace(config, **changes)).preflight()  # type: ignore[arg-type]
     node.api.denied.add(("patch", "services"))
-    assert "you may not do this in namespace leaves: patch services" in refusal().message
+    node.api.denied.add(("patch", "horizontalpodautoscalers"))  # which the switch takes, too
+    said = refusal().message
+    assert "you may not do this in namespace leaves: patch services, patch horizontalpodautoscalers.autoscaling" in said
     node.api.denied.clear()
-    mine = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "leaves-of-2026-api"}, "spec": {}}
-    node.objects.put("v1", "services", mine)
-    assert "holds a Service leaves-of-2026-api that is not plantops'" in refusal().message
-    assert Kubernetes(config).down() == []
+    for labels in ({}, {"app.kubernetes.io/managed-by": "Helm"}):
+        meta = {"name": "leaves-of-2026-api", "labels": labels}
+        node.objects.put("v1", "services", {"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": {}})
+        assert "holds a Service leaves-of-2026-api that is not plantops'" in refusal().message
+        assert Kubernetes(config).down() == []
+    assert node.objects.all("v1", "services") != []
     monkeypatch.setenv("KUBECONFIG", str(kubeconfig(tmp_path, node.api, token="wrong-token")))
     wrong = refusal()
     assert "401" in wrong.message

@@ -11,7 +11,7 @@ import pytest
 
 from conftest import ROOT
 from plantops.deploy.kubernetes.kubectl import Kubectl, Object
-from plantops.deploy.kubernetes.manifests import Manifests, Start
+from plantops.deploy.kubernetes.manifests import Manifests, Start, app_of
 from plantops.errors import SetupError
 from plantops.sections import KubernetesConfig
 
@@ -114,6 +114,14 @@ def test_what_a_user_adds_is_applied_under_its_own_name_and_volumes_stay(tmp_pat
     gone = [kind for _, kind, _ in manifests.passing]
     assert "ConfigMap" in gone
     assert "PersistentVolumeClaim" not in gone
+
+
+@pytest.mark.parametrize(
+    ("project", "app"),
+    [("Leaves of 2026", "leaves-of-2026-api"), ("2026 leaves", "p-2026-leaves-api"), ("葉", "plantops-api")],
+)
+def test_what_a_project_is_called_in_the_cluster(project: str, app: str) -> None:
+    assert app_of(project) == app
 
 
 def test_the_pods_that_a_release_begins_with(base: list[Object]) -> None:

@@ -87,6 +87,11 @@ class Cluster:
             return []
         return text.decode(errors="replace").splitlines()
 
+    def plural(self, kind: Kind) -> str:
+        """A kind as `may` takes it. Raises StepFailed where the cluster has none that is of a namespace."""
+        group = kind[0].rpartition("/")[0]
+        return f"{self._known(kind).name}{group and f'.{group}'}"
+
     def may(self, verb: str, kind: str) -> bool:
         """Whether we may do that here; ``kind`` in the plural, with its group: `deployments.apps`, `pods/log`."""
         named, _, group = kind.partition(".")
@@ -117,13 +122,16 @@ class Cluster:
         return Address(socket=self._kubectl.door(), key=key, base=base, called=called)
 
     def _path(self, kind: Kind, name: str = "") -> str:
+        tail = f"/{quote(name)}" if name else ""
+        return f"{_root(kind[0])}/namespaces/{self._namespace}/{self._known(kind).name}{tail}"
+
+    def _known(self, kind: Kind) -> _Plural:
         plural = self._plurals.get(kind) or self._plurals.setdefault(kind, self._discover(kind))
         if not plural.namespaced:
             raise StepFailed(
                 f"docker/kubernetes holds a {kind[1]}, which is of no namespace", "kubectl apply it by hand, once"
             )
-        tail = f"/{quote(name)}" if name else ""
-        return f"{_root(kind[0])}/namespaces/{self._namespace}/{plural.name}{tail}"
+        return plural
 
     def _discover(self, kind: Kind) -> _Plural:
         try:

@@ -7,9 +7,8 @@ kubectl's kubeconfig says where the cluster is and who we are. All requests to p
 from __future__ import annotations
 
 import json
-import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +23,7 @@ from plantops.deploy.kubernetes import rollout
 from plantops.deploy.kubernetes.api import Cluster
 from plantops.deploy.kubernetes.fleet import Fleet, Standing
 from plantops.deploy.kubernetes.kubectl import Kubectl
-from plantops.deploy.kubernetes.manifests import INSTANCE, Manifests, Start
+from plantops.deploy.kubernetes.manifests import INSTANCE, Manifests, Start, app_of
 from plantops.deploy.kubernetes.pushed import Image, Pushed
 from plantops.deploy.kubernetes.watching import Watching
 from plantops.deploy.merged import merged
@@ -38,8 +37,8 @@ API = "plant-disease-api"  # what `plantops logs` calls it, as with the other ba
 _SEEN_S = 30.0
 _POLL_S = 0.1
 _NEEDED = (
-    ("create", "deployments.apps"), ("delete", "deployments.apps"), ("patch", "services"), ("list", "pods"),
-    ("get", "pods/log"), ("get", "pods/proxy"), ("create", "services/proxy"),
+    ("list", "deployments.apps"), ("get", "services"), ("list", "services"), ("list", "pods"), ("get", "pods/log"),
+    ("get", "pods/proxy"), ("get", "services/proxy"), ("create", "services/proxy"),
     ("list", "endpointslices.discovery.k8s.io"),
 )  # fmt: skip
 
@@ -52,7 +51,7 @@ class Kubernetes:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._folder = config.state / "kubernetes"
-        self._app = f"{re.sub(r'[^a-z0-9]+', '-', config.project.lower()).strip('-')[:40] or 'plantops'}-api"
+        self._app = app_of(config.project)
         self._kubectl = Kubectl(config.root, config.kubernetes, self._folder)
         self._cluster = Cluster(self._kubectl, config.kubernetes.namespace)
         self._fleet = Fleet(self._cluster, self._app)
@@ -204,7 +203,7 @@ class Kubernetes:
         return replace(said, url=self.url)
 
     def agrees(self, release: Path) -> bool:
-        """Whether one start of this release stands, has the traffic, and is what was written down last."""
+        """Whether one start of this release has the traffic alone, as config.yaml has it, and was written down last."""
         current, made = self._fleet.traffic(), self._image(release_of(release))
         return (
             current is not None
@@ -213,6 +212,7 @@ class Kubernetes:
             and (current.release, current.image) == (release_of(release), made.reference)
             and current.available > 0
             and self._written(current.id)
+            and current.form == self._manifests.form(self._settings())
         )
 
     def up(self, release: Path) -> None:
@@ -223,7 +223,8 @@ class Kubernetes:
         made = self._image(name)
         if made is None:
             self.build(release, lambda _: None)
-        there = [one for one in self._fleet.starts() if made and (one.release, one.image) == (name, made.reference)]
+        wanted = (name, made.reference if made else "", self._manifests.form(self._settings()))
+        there = [one for one in self._fleet.starts() if (one.release, one.image, one.form) == wanted]
         if ready := [one for one in there if one.available]:
             self._lead_to(ready[-1].id, name)
         else:
@@ -319,7 +320,7 @@ class Kubernetes:
         context, namespace = self._config.kubernetes.context, self._config.kubernetes.namespace
         try:
             missing = self._cluster.lacks_namespace()
-            wanted = () if missing else _NEEDED
+            wanted = [] if missing else [*_NEEDED, *self._changed()]
             refused = [f"{verb} {kind}" for verb, kind in wanted if not self._cluster.may(verb, kind)]
             foreign = not missing and not refused and self._fleet.foreign()
         except StepFailed as error:
@@ -336,6 +337,11 @@ class Kubernetes:
                 f"namespace {namespace} holds a Service {self._app} that is not plantops'",
                 "give this one another project: in config.yaml",
             )
+
+    def _changed(self) -> Iterator[tuple[str, str]]:
+        """What is done to each kind that docker/kubernetes holds; `apply` makes and changes."""
+        for kind in self._manifests.kinds:
+            yield from ((verb, self._cluster.plural(kind)) for verb in ("create", "patch", "delete"))
 
     def _settings(self) -> dict[str, str]:
         """The API's, as variables that its container reads."""

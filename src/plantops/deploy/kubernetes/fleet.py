@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from plantops.deploy.kubernetes import rollout
 from plantops.deploy.kubernetes.api import DEPLOYMENT, POD, SERVICE, SLICE, Cluster
 from plantops.deploy.kubernetes.kubectl import Object
-from plantops.deploy.kubernetes.manifests import CODE, INSTANCE, MANAGED, RELEASE, START, image_of
+from plantops.deploy.kubernetes.manifests import CODE, FORM, INSTANCE, MANAGED, OURS, RELEASE, START, image_of
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,7 @@ class Standing:
     release: str
     image: str
     code: str
+    form: str
     pods: int
     available: int
 
@@ -31,7 +32,7 @@ class Fleet:
 
     def starts(self) -> list[Standing]:
         """All of them, oldest first."""
-        return [_standing(one) for one in self._cluster.find(DEPLOYMENT, {INSTANCE: self._app})]
+        return [_standing(one) for one in self._cluster.find(DEPLOYMENT, {INSTANCE: self._app, MANAGED: OURS})]
 
     def service(self) -> Object | None:
         """The one that clients ask."""
@@ -40,7 +41,7 @@ class Fleet:
     def foreign(self) -> bool:
         """Whether a Service of our name is somebody else's."""
         service = self.service()
-        return service is not None and MANAGED not in service["metadata"].get("labels", {})
+        return service is not None and service["metadata"].get("labels", {}).get(MANAGED) != OURS
 
     def traffic(self) -> Standing | None:
         """The start that the Service leads to; None where it leads nowhere."""
@@ -61,7 +62,7 @@ class Fleet:
     def forget(self, keep: str) -> None:
         """Remove every start but one; its pods answer what they have first, within their grace period."""
         for kind in (DEPLOYMENT, SERVICE):
-            for one in self._cluster.find(kind, {INSTANCE: self._app}):
+            for one in self._cluster.find(kind, {INSTANCE: self._app, MANAGED: OURS}):
                 labels = one["metadata"]["labels"]
                 if RELEASE in labels and labels.get(START) != keep:
                     self._cluster.delete(kind, one["metadata"]["name"])
@@ -69,8 +70,9 @@ class Fleet:
 
 def _standing(deployment: Object) -> Standing:
     meta = deployment["metadata"]
+    notes = meta.get("annotations", {})
     return Standing(
         meta["labels"].get(START, ""), meta["labels"].get(RELEASE, ""), image_of(deployment),
-        meta.get("annotations", {}).get(CODE, ""), int(deployment["spec"].get("replicas", 1)),
+        notes.get(CODE, ""), notes.get(FORM, ""), int(deployment["spec"].get("replicas", 1)),
         rollout.available(deployment),
     )  # fmt: skip

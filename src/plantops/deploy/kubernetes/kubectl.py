@@ -35,7 +35,11 @@ class Kubectl:
         self._door: Path | None = None
 
     def argv(self, *words: str) -> list[str]:
-        """A command for our context and namespace."""
+        """A command for our context and namespace. Raises SetupError without a context: kubectl would take any."""
+        if not self._config.context:
+            raise SetupError(
+                "kubernetes.context is not set in config.yaml: which cluster is meant?", "kubectl config get-contexts"
+            )
         return ["kubectl", f"--context={self._config.context}", f"--namespace={self._config.namespace}", *words]
 
     def check(self) -> str:
@@ -45,10 +49,6 @@ class Kubectl:
         version = self._version()
         if tuple(map(int, re.findall(r"\d+", version)[:2])) < _OLDEST:
             raise SetupError(f"kubectl {version} is too old", INSTALL)
-        if not self._config.context:
-            raise SetupError(
-                "kubernetes.context is not set in config.yaml: which cluster is meant?", "kubectl config get-contexts"
-            )
         self.server()
         return version
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,7 +14,9 @@ from plantops.deploy.kubernetes.kubectl import Object
 from plantops.errors import SetupError
 
 RELEASE, START, CODE = "org.plantops.release", "org.plantops.start", "org.plantops.serving-code"
+FORM = "org.plantops.form"
 INSTANCE, MANAGED = "app.kubernetes.io/instance", "app.kubernetes.io/managed-by"
+OURS = "plantops"  # the value of MANAGED: Helm and others write their own name there
 CONTAINER = "api"
 
 
@@ -46,7 +51,12 @@ class Manifests:
     @property
     def all(self) -> dict[str, str]:
         """The labels that all objects have."""
-        return {INSTANCE: self.app, MANAGED: "plantops"}
+        return {INSTANCE: self.app, MANAGED: OURS}
+
+    @property
+    def kinds(self) -> list[tuple[str, str]]:
+        """apiVersion and kind of all that is applied."""
+        return list(dict.fromkeys((one["apiVersion"], one["kind"]) for one in (self._deployment, *self._rest)))
 
     @property
     def port(self) -> int:
@@ -87,12 +97,17 @@ class Manifests:
         """The labels that the pods of one start have, and no others."""
         return {INSTANCE: self.app, START: start}
 
+    def form(self, settings: Mapping[str, str]) -> str:
+        """Digest of docker/kubernetes and the settings: a start of another form is to be started anew."""
+        held = json.dumps([self._deployment, self._rest, dict(settings)], sort_keys=True)
+        return hashlib.sha256(held.encode()).hexdigest()[:16]
+
     def release(self, start: Start, pods: int, settings: Mapping[str, str]) -> list[Object]:
         """A release without traffic: its Deployment, and a Service to try it by."""
         labels = {**self.all, START: start.id, RELEASE: start.release}
         made = copy.deepcopy(self._deployment)
         self._label(made, labels, self.name(start.id))
-        made["metadata"].setdefault("annotations", {})[CODE] = start.code
+        made["metadata"].setdefault("annotations", {}).update({CODE: start.code, FORM: self.form(settings)})
         spec, template = made["spec"], made["spec"]["template"]
         spec["replicas"] = pods
         spec["selector"] = {"matchLabels": self.selector(start.id)}
@@ -149,6 +164,12 @@ class Manifests:
 
     def _is_ours(self, one: Object, kind: str) -> bool:
         return bool(one["kind"] == kind and one["metadata"]["name"] == self._base_name)
+
+
+def app_of(project: str) -> str:
+    """What a project's objects are called: a name of a Service begins with a letter (RFC 1035)."""
+    name = re.sub(r"[^a-z0-9]+", "-", project.lower()).strip("-")[:40] or "plantops"
+    return f"{'' if name[0].isalpha() else 'p-'}{name}-api"
 
 
 def _only(base: Sequence[Object], kind: str) -> Object:
