@@ -21,6 +21,8 @@ import numpy as np
 import yaml
 from PIL import Image
 
+from plantops.ml.split import Grouping, Sides, members
+
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
 RAW = Path("data/raw/PlantVillage")
@@ -241,3 +243,16 @@ def draw(raw: Path, size: str) -> None:
         data = io.BytesIO()
         coarse.resize((32, 32)).save(data, "JPEG", quality=40)
         (folder / f"{number:05d}___S {number:05d}.jpg").write_bytes(data.getvalue())
+
+
+def groups(paths: Sequence[str], group_by: str | None, raw: Path) -> dict[str, str]:
+    """The group of each of ``paths`` (class/name, in order), as stage prepare_data has it; else a photo is its own."""
+    found = Grouping(group_by, raw, Path(tempfile.gettempdir())).of(paths)
+    return {path: path if group is None else group for path, group in zip(paths, found, strict=True)}
+
+
+def sides(paths: Sequence[str], names: Mapping[str, str], seed: int, val: float, test: float) -> dict[str, str]:
+    """Of each path the side (train, val, test) that its group, by ``names``, is on."""
+    listed = sorted((names[path], path.partition("/")[0]) for path in paths)
+    found = Sides(lambda: members(listed, {}), seed, val, test)
+    return {path: found.of(names[path]) for path in paths}

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import random
 import statistics
-from collections import Counter, defaultdict
 from pathlib import Path
 
 import common
@@ -18,7 +17,6 @@ from common import table
 
 from plantops.artifacts import Learned
 from plantops.ml.prepared import Meta, Photo, Prepared
-from plantops.ml.split import assign, group_names
 from plantops.ml.start import unseen
 
 HEAD = ["photos added", "of", "seeds with any left out", "their share of held-out photos, mean", "most"]
@@ -29,7 +27,7 @@ def main() -> None:
     options = _options()
     paths = sorted(one.relative_to(options.photos).as_posix() for one in options.photos.glob("*/*.*"))
     split = yaml.safe_load((common.ROOT / "params.yaml").read_text())["split"]
-    names, _ = group_names(paths, split["group_by"], options.photos)
+    names = common.groups(paths, split["group_by"], options.photos)
     rows = []
     for kind, added in (("anywhere", _anywhere), ("whole groups", _groups)):
         for count in options.added:
@@ -74,11 +72,8 @@ def _left_out(old: list[str], now: list[str], names: dict[str, str], seed: int, 
 
 
 def _split(paths: list[str], names: dict[str, str], seed: int, split: dict[str, float]) -> tuple[Photo, ...]:
-    members: dict[str, Counter[str]] = defaultdict(Counter)
-    for path in paths:
-        members[names[path]][path.partition("/")[0]] += 1
-    sides = assign(members, seed, split["val"], split["test"])
-    return tuple(Photo(0, one, one, one.partition("/")[0], names[one], sides[names[one]]) for one in paths)
+    sides = common.sides(paths, names, seed, split["val"], split["test"])
+    return tuple(Photo(0, one, one, one.partition("/")[0], names[one], sides[one]) for one in paths)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ import contextlib
 import os
 import shutil
 import sys
-from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +23,6 @@ from common import Bench, table
 from plantops.ml import scores
 from plantops.ml.model import Model
 from plantops.ml.prepared import Prepared
-from plantops.ml.split import assign, group_names
 from plantops.photo import decode
 
 
@@ -76,12 +74,8 @@ def _options() -> argparse.Namespace:
 
 def _held_out(paths: list[str], group_by: str, raw: Path, seed: int) -> list[str]:
     """A fifth of the photos in whole groups, so chosen that each class has some."""
-    names, _ = group_names(paths, group_by, raw)
-    members: dict[str, Counter[str]] = defaultdict(Counter)
-    for path in paths:
-        members[names[path]][path.partition("/")[0]] += 1
-    sides = assign(members, 1000 + seed, 0.0, 0.2)
-    return [path for path in paths if sides[names[path]] == "test"]
+    sides = common.sides(paths, common.groups(paths, group_by, raw), 1000 + seed, 0.0, 0.2)
+    return [path for path in paths if sides[path] == "test"]
 
 
 def _train(

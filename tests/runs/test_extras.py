@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import pytest
 
 from api_client import free_port, get, predict, until
 from bundle_factory import CLASSES, make_release, photo
-from conftest import ROOT, plantops, sh
+from conftest import plantops, sh
 from runs import cheap
 from runs.installed import run
 
@@ -116,9 +115,3 @@ def test_release_takes_up_what_another_machine_trained(releasing: Path, project:
         assert cheap.answering(there)
     finally:
         run(releasing, "plantops", "down", cwd=there, check=False)
-
-
-def test_the_wheel_holds_what_git_knows_of_docker_and_no_passwords_beside_it(wheel: Path) -> None:
-    with zipfile.ZipFile(wheel) as packed:
-        inside = {name.removeprefix("plantops/templates/") for name in packed.namelist() if "templates/docker/" in name}
-    assert inside == set(sh("git", "ls-files", "docker", cwd=ROOT).stdout.splitlines())

@@ -36,10 +36,16 @@ def programs(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names} == {"plantops", f"plantops-{__version__}.dist-info"}
-    code = {name.removeprefix("plantops/") for name in names if name.endswith(".py")}
+    code = {name.removeprefix("plantops/") for name in names if name.endswith(".py") and "/templates/" not in name}
     source = {str(one.relative_to(ROOT / "src/plantops")) for one in (ROOT / "src/plantops").rglob("*.py")}
     assert code == source
     assert {"plantops/py.typed", "plantops/pipelines/github.yml", "plantops/pipelines/gitlab.yml"} <= set(names)
+
+
+def test_the_wheel_holds_what_git_knows_of_docker_and_no_passwords_beside_it(wheel: Path) -> None:
+    names = {one.removeprefix("plantops/templates/") for one in zipfile.ZipFile(wheel).namelist()}
+    inside = {one for one in names if one.startswith("docker/")}
+    assert inside == set(sh("git", "ls-files", "docker", cwd=ROOT).stdout.splitlines())
 
 
 def test_init_makes_the_files_of_the_clone(programs: Path, tmp_path: Path) -> None:
