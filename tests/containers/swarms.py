@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from tempfile import gettempdir
 
 import pytest
 
@@ -18,16 +20,21 @@ from plantops.deploy.swarm import Swarm
 
 @contextmanager
 def swarm(address: str = HOST) -> Iterator[None]:
-    """This engine in a swarm of its own; it leaves, whatever happens. A swarm that is there is somebody's: skipped."""
+    """This engine in a swarm of its own; it leaves, whatever happens. A swarm that is there is somebody's: skipped.
+
+    One at a time: other processes of these tests wait for theirs.
+    """
     need_engine()
     need_image("haproxy:2.8.10")
-    if docker("info", "--format", "{{.Swarm.LocalNodeState}}") != "inactive":
-        pytest.skip("this engine is in a swarm already")
-    docker("swarm", "init", "--advertise-addr", address, "--listen-addr", f"{address}:2377")
-    try:
-        yield
-    finally:
-        docker("swarm", "leave", "--force")
+    with Path(gettempdir(), "plantops-test-swarm.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if docker("info", "--format", "{{.Swarm.LocalNodeState}}") != "inactive":
+            pytest.skip("this engine is in a swarm already")
+        docker("swarm", "init", "--advertise-addr", address, "--listen-addr", f"{address}:2377")
+        try:
+            yield
+        finally:
+            docker("swarm", "leave", "--force")
 
 
 @contextmanager
