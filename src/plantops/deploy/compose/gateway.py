@@ -17,6 +17,7 @@ from plantops.errors import StepFailed
 
 _BACKEND = "api"
 _POLL_S = 0.05
+_FOUND_S = 30.0  # the engine's DNS answers late while it starts and removes many containers
 _SEEN_S = 15.0
 
 
@@ -71,7 +72,7 @@ class Gateway:
 
     def open(self, address: str) -> None:
         """Give the container at ``address`` traffic, and wait until it has. Raises StepFailed when it gets none."""
-        if not process.wait_until(lambda: self._at(address) is not None, _SEEN_S, _POLL_S):
+        if not process.wait_until(lambda: self._at(address) is not None, _FOUND_S, _POLL_S):
             raise StepFailed(f"HAProxy does not find the container at {address}", "docker logs of haproxy")
         self._set([slot for slot in self.slots() if slot.address == address], "state ready")
         if not process.wait_until(lambda: any(one.up for one in self._all_at(address)), _SEEN_S, _POLL_S):
