@@ -13,6 +13,7 @@ from api_client import until
 from bundle_factory import CLASSES, TinyModel, make_release
 from conftest import sh
 from containers.engine import docker
+from containers.swarms import swarm
 from containers.test_compose_file import FIRST_FLAGS
 from deploy.load import Load, of_tiny_models, real_photos
 from plantops.config import ApiConfig
@@ -210,3 +211,17 @@ def test_down_leaves_nothing_on_a_port(stack: Compose, releases: dict[str, Path]
     assert stack.serving() is None
     assert containers(stack) == []
     stack.preflight()
+
+
+def test_after_the_engine_has_left_a_swarm_up_serves_again(stack: Compose, releases: dict[str, Path]) -> None:
+    """By leaving one, the engine forgets the names of all containers that run, and HAProxy finds them by name."""
+    serve(stack, releases["one"])
+    with swarm():
+        pass
+    until(lambda: not any(slot.up for slot in stack._gateway.slots()), 30, "that HAProxy finds nobody")
+    stack.up(releases["one"])
+    now = stack.serving()
+    assert now is not None
+    assert now.release == "one"
+    assert stack.agrees(releases["one"])
+    assert containers(stack) == ["running"]

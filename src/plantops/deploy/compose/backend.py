@@ -233,13 +233,17 @@ class Compose:
         if not build:
             self.build(release, lambda _: None)
         there = [one for one in self._containers(API) if one.running and (one.image, one.image_id) == (tag, build)]
-        if there and probe.answers(there[-1].door):
-            self._front.have(tag)
+        if there and probe.answers(there[-1].door) and self._found(there[-1]):
             self._gateway.open(there[-1].inside)
             self._drain_but(there[-1])
         else:
             switch_to(self, release)
         self.settle()
+
+    def _found(self, one: Container) -> bool:
+        """Whether HAProxy finds it. An engine that has left a swarm does not know the names of what runs any more."""
+        self._front.have(one.image)
+        return self._gateway.finds(one.inside)
 
     def logs_argv(self, service: str, follow: bool) -> list[str]:
         """The command that shows a service's log. Raises SetupError when the stack has no such service."""

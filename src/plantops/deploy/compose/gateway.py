@@ -17,7 +17,7 @@ from plantops.errors import StepFailed
 
 _BACKEND = "api"
 _POLL_S = 0.05
-_FOUND_S = 30.0  # the engine's DNS answers late while it starts and removes many containers
+_FOUND_S = 15.0
 _SEEN_S = 15.0
 
 
@@ -70,9 +70,13 @@ class Gateway:
         """
         self._set([slot for slot in self.slots() if slot.address not in known], "state maint")
 
+    def finds(self, address: str) -> bool:
+        """Whether the container at ``address`` has a place, or gets one in time."""
+        return process.wait_until(lambda: self._at(address) is not None, _FOUND_S, _POLL_S)
+
     def open(self, address: str) -> None:
         """Give the container at ``address`` traffic, and wait until it has. Raises StepFailed when it gets none."""
-        if not process.wait_until(lambda: self._at(address) is not None, _FOUND_S, _POLL_S):
+        if not self.finds(address):
             raise StepFailed(f"HAProxy does not find the container at {address}", "docker logs of haproxy")
         self._set([slot for slot in self.slots() if slot.address == address], "state ready")
         if not process.wait_until(lambda: any(one.up for one in self._all_at(address)), _SEEN_S, _POLL_S):

@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
@@ -141,7 +142,8 @@ class Stack:
         self._config.kept.mkdir(parents=True, exist_ok=True)
         if not os.getuid():
             for path in (self._config.kept, *self._config.kept.rglob("*")):
-                os.chown(path, PLAIN_USER, PLAIN_USER)
+                with suppress(FileNotFoundError):  # the API that serves makes room for newer ones meanwhile
+                    os.chown(path, PLAIN_USER, PLAIN_USER)
 
     def add_api(self, image: str, count: int) -> None:
         """Have ``count`` containers of the API, the new ones of ``image``; those that run are left alone."""
