@@ -15,6 +15,8 @@ from plantops import __version__, extras
 from plantops.console import Console
 from plantops.errors import BUG, INTERRUPTED, PlantopsError, SetupError, in_words, redacted
 
+_AGAIN_S = 0.05
+
 
 def main() -> None:
     """The entry point of the `plantops` command."""
@@ -32,9 +34,7 @@ def _run() -> int:
 
     from plantops.cli import app
 
-    signal.signal(signal.SIGTERM, _terminate)
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup wants to be left alone
-        signal.signal(signal.SIGHUP, _terminate)
+    hear_signals()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
@@ -62,8 +62,25 @@ def _run() -> int:
     return code if isinstance(code, int) else 0
 
 
+def hear_signals() -> None:
+    """Have SIGTERM and SIGHUP interrupt as Ctrl-C does, and none of the three be lost."""
+    signal.signal(signal.SIGTERM, _terminate)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup wants to be left alone
+        signal.signal(signal.SIGHUP, _terminate)
+    signal.signal(signal.SIGALRM, _terminate)
+    sys.unraisablehook = _once_more
+
+
 def _terminate(_: int, __: FrameType | None) -> None:
     raise KeyboardInterrupt
+
+
+def _once_more(lost: sys.UnraisableHookArgs) -> None:
+    """Python drops what is raised while it lets go of objects, an interruption too: that comes again a moment later."""
+    if lost.exc_type is KeyboardInterrupt:
+        signal.setitimer(signal.ITIMER_REAL, _AGAIN_S)
+    else:
+        sys.__unraisablehook__(lost)
 
 
 def _report_folder() -> Path:

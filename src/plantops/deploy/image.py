@@ -120,6 +120,19 @@ def check_keys(client: DockerClient, build: str, name: str) -> None:
         )
 
 
+def to_start(client: DockerClient, config: Config, release: str, built: str, guarded: bool) -> str:
+    """The id of the image that a container of the release starts from: the one just ``built``, else what served last.
+
+    Raises StepFailed where there is none, or where the API is ``guarded`` by keys that it does not know of.
+    """
+    name, build = tag(config, release), built or served(client, config, release)
+    if not build:
+        raise StepFailed(f"there is no image {name}", "plantops run --force (without --skip-docker) builds it")
+    if guarded:
+        check_keys(client, build, name)
+    return build
+
+
 @contextmanager
 def lent(client: DockerClient, name: str, build: str) -> Iterator[None]:
     """Let a build have the name for the moment: compose starts images by name only."""

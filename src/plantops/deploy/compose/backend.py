@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from plantops.config import Config
 from plantops.deploy import image, probe
 from plantops.deploy.address import Address
-from plantops.deploy.compose import engine
+from plantops.deploy.compose import engine, starting
 from plantops.deploy.compose.engine import Container
 from plantops.deploy.compose.front import Front
 from plantops.deploy.compose.stack import API, GATEWAY, Stack
@@ -76,11 +76,7 @@ class Compose:
     def start(self, release: Path) -> Trial:
         """Start a container beside the one that serves, healthy by its own door. Raises StepFailed."""
         name, tag = release_of(release), self._tag(release)
-        build = self._built.get(name) or image.served(self._engine, self._config, name)
-        if not build:
-            raise StepFailed(f"there is no image {tag}", "plantops run --force (without --skip-docker) builds it")
-        if self._stack.key.value:
-            image.check_keys(self._engine, build, tag)
+        build = image.to_start(self._engine, self._config, name, self._built.get(name, ""), bool(self._stack.key.value))
         self._old = self._survivor()
         there = self._containers(API)
         known = {one.id for one in there}
@@ -91,14 +87,8 @@ class Compose:
         made = next((one for one in self._containers(API) if one.id not in known), None)
         if made is None:
             raise StepFailed("docker compose started no new container", "docker compose ps")
-        try:
-            said = probe.wait_healthy(made.door, self._config.deploy.start_timeout_s, lambda: self._still_there(made))
-        except (StepFailed, KeyboardInterrupt) as error:
-            lines = "".join(f"\n    {line}" for line in engine.last_lines(self._engine, made))
-            self._end(made)
-            if isinstance(error, StepFailed):
-                raise StepFailed(error.message + lines, error.hint) from None
-            raise
+        patience_s = self._config.deploy.start_timeout_s
+        said = starting.healthy(self._engine, made, patience_s, lambda: self._end(made))
         door = replace(made.door, key=self._stack.key.value)
         return Trial(made.id, name, release, str(said["since"]), door)
 
@@ -317,11 +307,6 @@ class Compose:
             if not one.running or one.restarts > known.get(one.id, 0):
                 lines = "".join(f"\n    {line}" for line in engine.last_lines(self._engine, one))
                 raise StepFailed(f"the container of {one.image} died under watch; it said last:{lines}")
-
-    def _still_there(self, made: Container) -> None:
-        now = engine.container(self._engine, made.id)
-        if now is None or not now.running or now.restarts:
-            raise StepFailed("the new container ended while starting")
 
 
 def connect(config: Config) -> Compose:

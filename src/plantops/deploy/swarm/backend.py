@@ -17,7 +17,7 @@ from plantops import process
 from plantops.config import Config
 from plantops.deploy import image, probe, registry
 from plantops.deploy.address import Address
-from plantops.deploy.compose import engine
+from plantops.deploy.compose import engine, starting
 from plantops.deploy.compose.engine import Container
 from plantops.deploy.compose.front import Front
 from plantops.deploy.compose.stack import API, GATEWAY
@@ -93,26 +93,15 @@ class Swarm:
 
     def start(self, release: Path) -> Trial:
         """Start a container apart from the service, healthy by its own door. Raises StepFailed."""
-        name, tag = release_of(release), image.tag(self._config, release_of(release))
-        build = self._built.get(name) or image.served(self._engine, self._config, name)
-        if not build:
-            raise StepFailed(f"there is no image {tag}", "plantops run --force (without --skip-docker) builds it")
-        if self._stack.key.value:
-            image.check_keys(self._engine, build, tag)
+        name, key = release_of(release), self._stack.key.value
+        build = image.to_start(self._engine, self._config, name, self._built.get(name, ""), bool(key))
         now = self._service.look()
         self._old = now.wanted if now else None
         self._new = Wanted(name, self._reference(name, build), build, f"{time.time():.3f}")
         self._end_trials()
         made = self._made(self._stack.run_apart(build))
-        try:
-            said = probe.wait_healthy(made.door, self._config.deploy.start_timeout_s, lambda: self._still_there(made))
-        except (StepFailed, KeyboardInterrupt) as error:
-            lines = "".join(f"\n    {line}" for line in engine.last_lines(self._engine, made))
-            self._end_trials()
-            if isinstance(error, StepFailed):
-                raise StepFailed(error.message + lines, error.hint) from None
-            raise
-        return Trial(made.id, name, release, str(said["since"]), replace(made.door, key=self._stack.key.value))
+        said = starting.healthy(self._engine, made, self._config.deploy.start_timeout_s, self._end_trials)
+        return Trial(made.id, name, release, str(said["since"]), replace(made.door, key=key))
 
     def rehearse(self, release: Path) -> Trial:
         """What is tried is out of the way. HAProxy's image and file are looked at now: later is a gap."""
@@ -331,11 +320,6 @@ class Swarm:
         if found is None:
             raise StepFailed("docker compose started no new container", "docker ps -a")
         return found
-
-    def _still_there(self, made: Container) -> None:
-        now = engine.container(self._engine, made.id)
-        if now is None or not now.running:
-            raise StepFailed("the new container ended while starting")
 
     def _leave_nothing(self) -> None:
         """Where nothing of ours runs, not even a network stays."""
