@@ -29,7 +29,13 @@ EVERYTHING_UNSURE = {"unsure": 1.01}
 
 @dataclass(frozen=True)
 class LookingModel(TinyModel):
-    """``maps``: one convolution over cells of 8 x 8 pixels; ``logits``: their mean; ``embedding``: the mean colour."""
+    """``maps``: one convolution over cells of 8 x 8 pixels; ``logits``: their mean; ``embedding``: the mean colour.
+
+    ``blind_to_black``: it makes no numbers of a photo that is all black. ``crowded``: photos of one pass mix.
+    """
+
+    blind_to_black: bool = False
+    crowded: bool = False
 
     @property
     def kernel(self) -> np.ndarray:
@@ -52,16 +58,48 @@ class LookingModel(TinyModel):
         shapes = {LOGITS: ["n", several], EMBEDDING: ["n", 3], MAPS: ["n", several, CELLS, CELLS]}
         outputs = [helper.make_tensor_value_info(one, TensorProto.FLOAT, shape) for one, shape in shapes.items()]
         nodes = [
-            helper.make_node("Conv", ["photos", "kernel"], [MAPS], strides=[CELL, CELL]),
-            helper.make_node("GlobalAveragePool", [MAPS], ["mean"]),
-            helper.make_node("Flatten", ["mean"], [LOGITS]),
             helper.make_node("GlobalAveragePool", ["photos"], ["colour"]),
             helper.make_node("Flatten", ["colour"], [EMBEDDING]),
+            helper.make_node("Conv", ["photos", "kernel"], [MAPS], strides=[CELL, CELL]),
+            helper.make_node("GlobalAveragePool", [MAPS], ["mean"]),
+            helper.make_node("Flatten", ["mean"], ["plain"]),
+            *self._faults(),
         ]
         inputs = helper.make_tensor_value_info("photos", TensorProto.FLOAT, ["n", 3, SIZE, SIZE])
-        kernel = numpy_helper.from_array(self.kernel, "kernel")
-        graph = helper.make_graph(nodes, "looking", [inputs], outputs, [kernel])
+        darkest = normalise(np.zeros((1, 1, 1, 3), np.uint8), table(SPEC)) + 1e-3
+        constants = {
+            "kernel": self.kernel,
+            "darkest": darkest,
+            "nothing": np.zeros((), np.float32),
+            "last": np.array([1]),
+        }
+        given = [numpy_helper.from_array(value, name) for name, value in constants.items()]
+        graph = helper.make_graph(nodes, "looking", [inputs], outputs, given)
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+    def _faults(self) -> list[onnx.NodeProto]:
+        if self.crowded:
+            middle = helper.make_node("ReduceMean", ["plain"], ["middle"], axes=[0])
+            away = helper.make_node("Sub", ["plain", "middle"], ["away"])
+            return [middle, away, helper.make_node("Add", ["plain", "away"], [LOGITS])]
+        if not self.blind_to_black:
+            return [helper.make_node("Identity", ["plain"], [LOGITS])]
+        return [
+            helper.make_node("Sub", ["colour", "darkest"], ["above"]),
+            helper.make_node("Relu", ["above"], ["light"]),
+            helper.make_node("Log", ["light"], ["steps"]),  # minus infinity where all is black
+            helper.make_node("Mul", ["steps", "nothing"], ["zero"]),
+            helper.make_node("ReduceMean", ["zero"], ["shift"], axes=[1, 2, 3], keepdims=0),
+            helper.make_node("Unsqueeze", ["shift", "last"], ["column"]),
+            helper.make_node("Add", ["plain", "column"], [LOGITS]),
+        ]
+
+
+def black() -> bytes:
+    """A photo without light."""
+    out = io.BytesIO()
+    Image.new("RGB", (90, 60)).save(out, "PNG")
+    return out.getvalue()
 
 
 def looking_release(

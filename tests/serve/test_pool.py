@@ -5,19 +5,30 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bundle_factory import photo
-from plantops.serve.pool import Pool
+from bundle_factory import make_release, photo
+from plantops.photo import NotAPhoto
+from plantops.serve.looked import SMALL, Looked
+from plantops.serve.pool import Gone, Pool
 from plantops.serve.service import Service
 from plantops.serve.settings import Settings
+from serve.looking import LookingModel, black, looking_release
 
-PHOTO, LIMIT_S = photo(1), 20.0
+PHOTO, BLACK, NO_PHOTO, LIMIT_S = photo(1), black(), b"no photo", 20.0
+
+
+@pytest.fixture(scope="module")
+def seeing(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A release whose graph takes several photos and answers to the bit as one by one."""
+    return looking_release(tmp_path_factory.mktemp("seeing") / "r")
 
 
 @asynccontextmanager
@@ -67,18 +78,122 @@ def test_who_goes_away_as_the_answer_comes_ends_nothing(release: Path) -> None:
 
 
 @pytest.mark.ci
-def test_who_gets_his_turn_from_one_that_ended_gets_the_next(release: Path) -> None:
+def test_one_that_is_about_to_end_is_not_asked(release: Path) -> None:
     async def work(pool: Pool) -> None:
-        ended = await pool._next()
-        asking = asyncio.create_task(pool.look(PHOTO, 1, False))
-        await asyncio.sleep(0)
-        ended._transport.abort()  # type: ignore[attr-defined]
-        pool.freed(ended)
-        assert (await asking).ranked
-        pool.freed(ended)
+        (ending,) = pool._free
+        ending._transport.abort()
+        assert (await pool.look(PHOTO, 1, False)).ranked
+        pool.freed(ending)
         assert (await pool.look(PHOTO, 1, False)).ranked
 
     alone(release, work)
+
+
+def one_by_one(release: Path, photos: list[bytes]) -> list[Looked]:
+    """The answers to them, each asked when the one before is answered."""
+    found = list[Looked]()
+
+    async def work(pool: Pool) -> None:
+        for one in photos:
+            found.append(await pool.look(one, 3, False))
+
+    alone(release, work)
+    return found
+
+
+@asynccontextmanager
+async def held(pool: Pool) -> AsyncIterator[int]:
+    """Its process is not free inside, and may have it all at once afterwards; gives its number."""
+    (looker,) = pool._free
+    pool._free.clear()
+    assert looker._pid
+    yield looker._pid
+    pool.freed(looker)
+
+
+@pytest.mark.ci
+def test_several_that_wait_are_answered_in_one_pass_to_the_bit(seeing: Path) -> None:
+    kinds = [photo(1), photo(2, kind="PNG"), NO_PHOTO, photo(3, turned=True)]
+    several = list[Any]()
+
+    async def work(pool: Pool) -> None:
+        async with held(pool):
+            asking = [asyncio.create_task(pool.look(one, 3, False)) for one in kinds]
+            await asyncio.sleep(0)
+        several.extend(await asyncio.gather(*asking, return_exceptions=True))
+
+    alone(seeing, work)
+    wrong = several.pop(kinds.index(NO_PHOTO))
+    assert isinstance(wrong, NotAPhoto)
+    assert len({one.seconds for one in several}) == 1, "one pass, of which each has its share"
+    single = one_by_one(seeing, [one for one in kinds if one != NO_PHOTO])
+    assert [replace(one, seconds=0) for one in several] == [replace(one, seconds=0) for one in single]
+
+
+@pytest.mark.ci
+def test_large_ones_and_heat_maps_are_asked_about_alone(seeing: Path) -> None:
+    large = photo(4, (900, 600), kind="PNG")
+    assert len(large) > SMALL
+    kinds = [(photo(1), False), (large, False), (photo(2), False), (photo(3), True), (photo(5), False)]
+
+    async def work(pool: Pool) -> None:
+        async with held(pool):
+            asking = [asyncio.create_task(pool.look(one, 3, explain)) for one, explain in kinds]
+            await asyncio.sleep(0)
+        answers = await asyncio.gather(*asking)
+        assert len({one.seconds for one in answers}) == len(kinds)
+        assert [one.heatmap is not None for one in answers] == [explain for _, explain in kinds]
+        assert [one.photo.bytes for one in answers] == [len(one) for one, _ in kinds]
+        assert answers[1].ranked == (await pool.look(large, 3, False)).ranked
+
+    alone(seeing, work)
+
+
+@pytest.mark.ci
+def test_those_that_were_looked_at_with_one_that_ends_the_process_are_answered(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is no fault of a photo's, as a model without an answer to black, ends the process."""
+    release = make_release(tmp_path / "r", LookingModel(blind_to_black=True))
+
+    async def work(pool: Pool) -> None:
+        async with held(pool):
+            asking = [asyncio.create_task(pool.look(one, 1, False)) for one in (PHOTO, BLACK, photo(2))]
+            await asyncio.sleep(0)
+        first, black, last = await asyncio.gather(*asking, return_exceptions=True)
+        assert isinstance(black, Gone)
+        assert isinstance(first, Looked)
+        assert isinstance(last, Looked)
+
+    alone(release, work)
+    assert caplog.text.count("ended while it looked at a photo") == 1
+
+
+@pytest.mark.ci
+def test_who_goes_away_takes_nothing_from_those_he_was_looked_at_with(seeing: Path) -> None:
+    async def work(pool: Pool) -> None:
+        async with held(pool) as number:
+            asking = [asyncio.create_task(pool.look(photo(seed), 1, False)) for seed in range(4)]
+            await asyncio.sleep(0)
+            os.kill(number, signal.SIGSTOP)
+        await asyncio.sleep(0)
+        asking[0].cancel()
+        asking[2].cancel()
+        await asyncio.sleep(0.1)
+        os.kill(number, signal.SIGCONT)
+        assert (await asking[1]).ranked
+        assert (await asking[3]).ranked
+        assert [one._pid for one in pool._free] == [number], "it was not ended"
+        async with held(pool):
+            asking = [asyncio.create_task(pool.look(photo(seed), 1, False)) for seed in range(2)]
+            await asyncio.sleep(0)
+            os.kill(number, signal.SIGSTOP)
+        await asyncio.sleep(0)
+        for one in asking:
+            one.cancel()
+        assert (await pool.look(PHOTO, 1, False)).ranked, "nobody waits for what it does: another is there"
+
+    alone(seeing, work)
 
 
 @pytest.mark.ci
@@ -86,7 +201,7 @@ def test_one_that_ended_is_replaced_when_files_can_be_opened_again(
     release: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def work(pool: Pool) -> None:
-        looker = await pool._next()
+        (looker,) = pool._free
         with no_more_files():
             looker.end()
             while "Too many open files" not in caplog.text:

@@ -20,8 +20,11 @@ import pytest
 from api_client import form, get, post, predict, until
 from bundle_factory import CLASSES, SPEC, TinyModel, make_bundle, make_release, photo
 from plantops.bundle import GOLDEN, MANIFEST, MODEL, sha256
+from plantops.serve.predictor import Predictor
+from plantops.serve.predictor import load as load_predictor
 from plantops.serve.service import Service
 from plantops.serve.settings import Settings
+from serve.looking import LookingModel
 
 BROKEN = {
     "size": 31,
@@ -169,3 +172,28 @@ def test_nothing_of_the_tower_and_no_torch_is_loaded() -> None:
     assert banned.isdisjoint(http | looker)
     assert "fastapi" in http - looker
     assert "onnxruntime" in looker - http
+
+
+def whole(model: TinyModel, folder: Path) -> Predictor:
+    predictor = load_predictor(make_bundle(folder, model))
+    predictor.prove()
+    return predictor
+
+
+def test_photos_share_a_pass_only_where_that_changes_no_bit(tmp_path: Path) -> None:
+    assert whole(LookingModel(), tmp_path / "apart").together(4) == 4
+    assert whole(LookingModel(crowded=True), tmp_path / "crowded").together(4) == 1
+
+
+def test_a_graph_for_one_photo_gets_one(tmp_path: Path) -> None:
+    folder = make_bundle(tmp_path / "b", LookingModel())
+
+    def fix(path: Path) -> None:
+        graph = onnx.load(path)
+        graph.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+        onnx.save(graph, path)
+
+    rewrite_model(folder, fix)
+    predictor = load_predictor(folder)
+    predictor.prove()
+    assert predictor.together(4) == 1

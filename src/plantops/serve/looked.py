@@ -1,8 +1,9 @@
 """What passes between the process that answers HTTP and those that look at photos: lines of JSON.
 
-``{"photo": bytes, "top": n, "explain": false}`` and that many bytes go in. ``Looked`` comes back, or ``{"error": why}``
-for what is no photo. Before that may come ``{"room": bytes}``, for decoding; an empty line says that there is
-room. Python writes and reads floats in JSON without loss, so no probability moves by a bit.
+``{"photos": [bytes], "tops": [n], "explain": false}`` goes in. A few small photos follow it; a larger one comes alone,
+and lies in memory that the two share. Back comes ``{"looked": [...]}``: for each photo ``Looked``, or ``{"error":
+why}`` for what is none. Before that may come ``{"room": bytes}``, for decoding the next of them; an empty line says
+that there is room. Python writes and reads floats in JSON without loss, so no probability moves by a bit.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from typing import Any
 from plantops.bundle import Bundle, Manifest
 from plantops.drift import Usual
 from plantops.serve.identity import Identity
+
+MOST = 4  # photos in one question
+SMALL = 65_536  # bytes of a photo that is sent, at most
 
 
 @dataclass(frozen=True)
@@ -56,12 +60,13 @@ class Looked:
 class Served:
     """The bundle that is served, as the process knows it that answers HTTP: without its graph.
 
-    ``usual``: what its photos are like, where it can tell drift.
+    ``together``: how many photos it looks at in one pass. ``usual``: what its photos are like, where it can tell drift.
     """
 
     bundle: Bundle
     identity: Identity
     golden_difference: float
+    together: int
     usual: Usual | None
 
     @property
@@ -75,4 +80,5 @@ class Served:
             "manifest": self.manifest.to_dict(),
             "identity": vars(self.identity),
             "golden_difference": self.golden_difference,
+            "together": self.together,
         }

@@ -18,6 +18,7 @@ import time
 import warnings
 from dataclasses import dataclass
 from io import BufferedReader
+from mmap import PROT_READ, mmap
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -27,8 +28,8 @@ from numpy.typing import NDArray
 from plantops.photo import NotAPhoto, footprint, open_photo, pixels
 from plantops.serve.heap import end_with_parent, return_big_pieces
 from plantops.serve.heat import heat
-from plantops.serve.looked import Input, Looked, Served
-from plantops.serve.predictor import Predictor, load
+from plantops.serve.looked import MOST, SMALL, Input, Looked, Served
+from plantops.serve.predictor import Predictor, Seen, load
 
 _AT_ONCE = 1 << 17  # bytes: most questions and their photos in one read
 
@@ -44,31 +45,37 @@ def main() -> int:
     channel = socket.socket(fileno=options.fd)
     try:
         predictor = load(options.bundle)
-        served = Served(predictor.bundle, predictor.identity, predictor.prove(), predictor.doubts.usual)
+        served = Served(
+            predictor.bundle, predictor.identity, predictor.prove(), predictor.together(MOST), predictor.doubts.usual
+        )
     except Exception as error:  # noqa: BLE001  whatever is wrong with a model, /health says it
         _say(channel, {"failed": f"{type(error).__name__}: {error}"})
         return 0
     _say(channel, served.to_dict())
     gc.freeze()  # so that collecting writes to no page that is shared
-    while fds := socket.recv_fds(channel, 1, 1)[1]:
+    while fds := socket.recv_fds(channel, 1, 2)[1]:
         if os.fork() == 0:
             end_with_parent()
             channel.close()
-            Looker(predictor, socket.socket(fileno=fds[0]), options.max_pixels, options.unasked).run()
+            own, shared = socket.socket(fileno=fds[0]), mmap(fds[1], 0, prot=PROT_READ)
+            Looker(predictor, own, shared, options.max_pixels, options.unasked).run()
             os._exit(0)
-        os.close(fds[0])
+        for fd in fds:
+            os.close(fd)
     return 0
 
 
 @dataclass
 class Looker:
-    """One process that looks at one photo at a time.
+    """One process that looks at photos, one at a time or a few.
 
-    ``max_pixels`` of a photo. ``unasked``: bytes that it may hold for decoding without asking.
+    ``shared``: where a large photo lies. ``max_pixels`` of a photo. ``unasked``: bytes that it may hold for decoding
+    without asking.
     """
 
     predictor: Predictor
     channel: socket.socket
+    shared: mmap
     max_pixels: int
     unasked: int
 
@@ -78,17 +85,22 @@ class Looker:
         with BufferedReader(self.channel.makefile("rb", 0), _AT_ONCE) as asked:
             while line := asked.readline():
                 question = json.loads(line)
-                _say(self.channel, self._answer(asked, **question))
+                _say(self.channel, {"looked": self._answers(asked, **question)})
 
-    def _answer(self, asked: BinaryIO, photo: int, top: int, explain: bool) -> dict[str, Any]:
-        data = asked.read(photo)
-        try:
-            square, came = self._decode(asked, data)
-        except NotAPhoto as error:
-            return {"error": str(error)}
+    def _answers(self, asked: BinaryIO, photos: list[int], tops: list[int], explain: bool) -> list[dict[str, Any]]:
+        """One for each photo, in order."""
+        read = [asked.read(size) if size <= SMALL else self.shared[:size] for size in photos]
+        decoded = [self._decoded(asked, data) for data in read]
+        squares = [one[0] for one in decoded if not isinstance(one, str)]
         began = time.perf_counter()
-        seen = self.predictor.look(square, explain)
-        took = time.perf_counter() - began
+        seen = iter(self.predictor.look_at(np.stack(squares), explain) if squares else [])
+        took = (time.perf_counter() - began) / max(len(squares), 1)
+        return [
+            {"error": one} if isinstance(one, str) else self._answer(one[1], next(seen), top, took)
+            for one, top in zip(decoded, tops, strict=True)
+        ]
+
+    def _answer(self, came: Input, seen: Seen, top: int, took: float) -> dict[str, Any]:
         ranked = self.predictor.ranked(seen.probabilities, top)
         heatmap = None
         if seen.maps is not None:
@@ -97,13 +109,16 @@ class Looker:
         unsure = self.predictor.doubts.unsure(ranked[0][1])
         return Looked(came, ranked, unsure, seen.unlike, took, heatmap, odd).to_dict()
 
-    def _decode(self, asked: BinaryIO, data: bytes) -> tuple[NDArray[np.uint8], Input]:
-        """A stranger's photo to pixels, uint8, shape (size, size, 3), when there is room for it. Raises NotAPhoto."""
+    def _decoded(self, asked: BinaryIO, data: bytes) -> tuple[NDArray[np.uint8], Input] | str:
+        """A stranger's photo to pixels, uint8, shape (size, size, 3), when there is room; or why not, in words."""
         spec = self.predictor.manifest.preprocessing
-        photo = open_photo(data, self.max_pixels)
-        kind, sides = photo.format or "", photo.size
-        self._ask_for_room(asked, footprint(photo, spec))
-        square = pixels(photo, spec)
+        try:
+            photo = open_photo(data, self.max_pixels)
+            kind, sides = photo.format or "", photo.size
+            self._ask_for_room(asked, footprint(photo, spec))
+            square = pixels(photo, spec)
+        except NotAPhoto as error:
+            return str(error)  # itself, it would hold on to the picture
         return square, Input(kind, len(data), sides, float(square[::4, ::4].mean()))
 
     def _ask_for_room(self, asked: BinaryIO, amount: int) -> None:

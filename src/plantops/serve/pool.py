@@ -1,8 +1,14 @@
-"""The processes that look at photos, as the one that answers HTTP knows them. A photo goes to one that is free."""
+"""The processes that look at photos, as the one that answers HTTP knows them. A photo goes to one that is free.
+
+While many wait, one process gets a few small ones at once: one pass of the model over four takes less than four passes.
+Where it ends over them, each is asked about again, alone. A large one is put into memory that the process shares: a
+socket takes it in pieces, and the process would wait for each.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import logging
 import os
@@ -10,7 +16,10 @@ import signal
 import socket
 import sys
 from collections import deque
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from mmap import MADV_REMOVE, mmap
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +29,13 @@ from plantops.bundle import Bundle, Manifest
 from plantops.photo import NotAPhoto
 from plantops.serve.doubts import Doubts
 from plantops.serve.identity import Identity
-from plantops.serve.looked import Looked, Served
+from plantops.serve.looked import SMALL, Looked, Served
 from plantops.serve.room import Grants
 from plantops.serve.settings import Settings
 
 log = logging.getLogger(__name__)
 _AGAIN_S = 0.5
-_SMALL = 65_536  # bytes of a photo that are sent together with the question
+_HELD = 4 << 20  # bytes of memory for large photos that stay with a process
 
 
 class NotServed(Exception):
@@ -37,13 +46,27 @@ class Gone(Exception):
     """The process ended while it looked at a photo."""
 
 
+@dataclass(eq=False)
+class _Asked:
+    """A photo that somebody waits for. ``at``: the process that looks at it."""
+
+    photo: bytes | memoryview
+    top: int
+    explain: bool
+    answer: asyncio.Future[dict[str, Any]]
+    alone: bool
+    at: _Looker | None = None
+
+
 class Pool:
     """``settings.workers`` processes. Make it, and use it, in one event loop."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._free: list[_Looker] = []
-        self._turns: deque[asyncio.Future[_Looker]] = deque()
+        self._waiting: deque[_Asked] = deque()
+        self._breaths: list[asyncio.Future[None]] = []
+        self._together = 1
         self.room = Grants(settings.max_decoding_bytes - settings.workers * settings.unasked_bytes)
         self._channel: socket.socket | None = None
         self._process: asyncio.subprocess.Process | None = None
@@ -65,25 +88,25 @@ class Pool:
         if "failed" in told:
             writer.close()
             raise NotServed(told["failed"])
+        self._together = told["together"]
         self._watching = asyncio.create_task(self._watch(reader, writer))
         for _ in range(self._settings.workers):
             await self._add()
         found = Bundle(bundle, Manifest.from_dict(told["manifest"]))
         usual = Doubts.load(found, has_embedding=True).usual
-        return Served(found, Identity(**told["identity"]), told["golden_difference"], usual)
+        return Served(found, Identity(**told["identity"]), told["golden_difference"], self._together, usual)
 
     async def look(self, photo: bytes | memoryview, top: int, explain: bool) -> Looked:
-        """What the model says. Raises NotAPhoto, or Gone. Cancelled, it ends the process that is at work for it."""
-        looker = await self._next()
-        while not looker.alive:  # since it got its turn
-            looker = await self._next()
-        question = json.dumps({"photo": len(photo), "top": top, "explain": explain}).encode() + b"\n"
-        answer = looker.ask(question, photo)
+        """What the model says. Raises NotAPhoto, or Gone. Cancelled, it ends a process that is at work for it alone."""
+        answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        asked = _Asked(photo, top, explain, answer, explain or len(photo) > SMALL)
+        self._waiting.append(asked)
+        self._hand_out()
         try:
             told = await answer
         except asyncio.CancelledError:
-            if answer.cancelled():  # else it answered in time, and may look at another photo by now
-                looker.end()
+            if asked.at:
+                asked.at.given_up()
             raise
         if "error" in told:
             raise NotAPhoto(told["error"])
@@ -91,7 +114,9 @@ class Pool:
 
     async def breathe(self) -> None:
         """Return when one is free: never, while all of them hang."""
-        self.freed(await self._next())
+        if not self._free:
+            self._breaths.append(asyncio.get_running_loop().create_future())
+            await self._breaths[-1]
 
     def close(self) -> None:
         """End them all."""
@@ -102,27 +127,30 @@ class Pool:
         if self._channel:
             self._channel.close()
 
-    async def _next(self) -> _Looker:
-        """One that is free, in the order in which they were asked for (asyncio's queue lets newcomers in between)."""
-        if self._free:
-            return self._free.pop()
-        turn: asyncio.Future[_Looker] = asyncio.get_running_loop().create_future()
-        self._turns.append(turn)
-        try:
-            return await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self.freed(turn.result())
-            raise
+    def _hand_out(self) -> None:
+        """Have those that are free look at what waits. The last is taken first: no more are at work than need be."""
+        self._free = [one for one in self._free if one.ready]
+        while self._free and (work := self._next()):
+            self._free.pop().ask(work)
+
+    def _next(self) -> list[_Asked]:
+        """What is to be looked at next, in order: a few together only while there are as many for every process."""
+        waiting = self._waiting
+        most, taken = min(self._together, len(waiting) // self._settings.workers), list[_Asked]()
+        while waiting and (not taken or (len(taken) < most and not taken[0].alone and not waiting[0].alone)):
+            one = waiting.popleft()
+            if not one.answer.done():  # nobody waits for it any more
+                taken.append(one)
+        return taken
 
     async def _add(self) -> None:
         """Have one more. Raises OSError: the one that forks is gone, or there are no more file descriptors."""
         assert self._channel
         ours, theirs = socket.socketpair()
         try:
-            with theirs:
-                socket.send_fds(self._channel, [b"+"], [theirs.fileno()])
-            await asyncio.get_running_loop().create_connection(lambda: _Looker(self), sock=ours)
+            with theirs, _memory(self._settings.max_bytes) as (fd, shared):
+                socket.send_fds(self._channel, [b"+"], [theirs.fileno(), fd])
+            await asyncio.get_running_loop().create_connection(lambda: _Looker(self, shared), sock=ours)
         except OSError:
             ours.close()
             raise
@@ -140,15 +168,22 @@ class Pool:
                 await asyncio.sleep(_AGAIN_S)
 
     def freed(self, looker: _Looker) -> None:
-        """It waits for a photo. The last is taken first, so that no more are at work than need be."""
-        if not looker.alive:  # it ended while it had somebody's turn
+        """It waits for photos."""
+        if not looker.ready:
             return
-        while self._turns:
-            turn = self._turns.popleft()
-            if not turn.done():
-                turn.set_result(looker)
-                return
         self._free.append(looker)
+        for breath in self._breaths:
+            if not breath.done():
+                breath.set_result(None)
+        self._breaths.clear()
+        self._hand_out()
+
+    def again(self, work: list[_Asked]) -> None:
+        """One process ended over all of these, and one of them may have been why."""
+        for one in reversed(work):
+            one.alone, one.at = True, None
+            self._waiting.appendleft(one)
+        self._hand_out()
 
     def lost(self, looker: _Looker) -> None:
         """It has ended: have another."""
@@ -166,26 +201,50 @@ class Pool:
         writer.close()
 
 
+@contextmanager
+def _memory(size: int) -> Iterator[tuple[int, mmap]]:
+    """So many bytes that two processes can have: a file descriptor, and ours. Pages that nobody wrote take nothing."""
+    fd = os.memfd_create("photo", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        os.ftruncate(fd, size)
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)  # under us, it would end this process
+        yield fd, mmap(fd, size)
+    finally:
+        os.close(fd)
+
+
 class _Looker(asyncio.Protocol):
     """One process, by its socket. It is free from its first word on, and after each answer."""
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
+    def __init__(self, pool: Pool, shared: mmap) -> None:
+        self._pool, self._shared = pool, shared
         self._pid: int | None = None
         self._said = b""
         self._held = 0
-        self._answer: asyncio.Future[dict[str, Any]] | None = None
+        self._work: list[_Asked] = []
         self.alive = True
 
-    def ask(self, question: bytes, photo: bytes | memoryview) -> asyncio.Future[dict[str, Any]]:
-        """Its answer to one photo, in time."""
-        self._answer = asyncio.get_running_loop().create_future()
-        if len(photo) <= _SMALL:
-            self._transport.write(question + photo)
-        else:
-            self._transport.write(question)
-            self._transport.write(photo)
-        return self._answer
+    @property
+    def ready(self) -> bool:
+        """Whether it can be asked: it has not ended, and is not about to."""
+        return self.alive and not self._transport.is_closing()
+
+    def ask(self, work: list[_Asked]) -> None:
+        """Look at these, in time."""
+        self._work = work
+        for one in work:
+            one.at = self
+        photos, tops = [one.photo for one in work], [one.top for one in work]
+        sizes = [len(one) for one in photos]
+        if sizes[0] > SMALL:
+            self._shared[: sizes[0]] = photos.pop()
+        question = json.dumps({"photos": sizes, "tops": tops, "explain": work[0].explain}).encode()
+        self._transport.write(b"".join([question, b"\n", *photos]))
+
+    def given_up(self) -> None:
+        """Somebody waits no longer. Where nobody does, nothing is to be finished."""
+        if self._work and all(one.answer.done() for one in self._work):
+            self.end()
 
     def end(self) -> None:
         """Whatever it does. It gets no other photo, also where its answer is on its way."""
@@ -202,22 +261,29 @@ class _Looker(asyncio.Protocol):
         if not self._said.endswith(b"\n"):
             return
         told, self._said = from_json(self._said), b""
+        # What it held for the photo before: before its answer is looked at, so that it is not idle meanwhile.
+        self._give_back()
         if "room" in told:
             self._pool.room.ask(told["room"], lambda: self._granted(told["room"]))
             return
         self._pid = told.get("pid", self._pid)
-        # Before its answer is looked at, so that it is not idle meanwhile.
-        self._give_back()
+        work, self._work = self._work, []
+        if work and len(work[0].photo) > _HELD:
+            self._shared.madvise(MADV_REMOVE, _HELD)
         self._pool.freed(self)
-        if self._answer and not self._answer.done():
-            self._answer.set_result(told)
+        for one, looked in zip(work, told.get("looked", []), strict=True):
+            if not one.answer.done():
+                one.answer.set_result(looked)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.alive = False
         self._give_back()
-        if self._answer and not self._answer.done():
+        wanted = [one for one in self._work if not one.answer.done()]
+        if len(self._work) > 1:
+            self._pool.again(wanted)
+        elif wanted:
             log.error("process %s ended while it looked at a photo", self._pid)
-            self._answer.set_exception(Gone())
+            wanted[0].answer.set_exception(Gone())
         self._pool.lost(self)
 
     def _granted(self, amount: int) -> None:
