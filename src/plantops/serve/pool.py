@@ -46,7 +46,7 @@ class Gone(Exception):
     """The process ended while it looked at a photo."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class _Asked:
     """A photo that somebody waits for. ``at``: the process that looks at it."""
 
@@ -62,12 +62,12 @@ class Pool:
     """``settings.workers`` processes. Make it, and use it, in one event loop."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+        self._settings, self._workers = settings, settings.workers
         self._free: list[_Looker] = []
         self._waiting: deque[_Asked] = deque()
         self._breaths: list[asyncio.Future[None]] = []
         self._together = 1
-        self.room = Grants(settings.max_decoding_bytes - settings.workers * settings.unasked_bytes)
+        self.room = Grants(settings.max_decoding_bytes - self._workers * settings.unasked_bytes)
         self._channel: socket.socket | None = None
         self._process: asyncio.subprocess.Process | None = None
         self.ended = asyncio.Event()
@@ -90,7 +90,7 @@ class Pool:
             raise NotServed(told["failed"])
         self._together = told["together"]
         self._watching = asyncio.create_task(self._watch(reader, writer))
-        for _ in range(self._settings.workers):
+        for _ in range(self._workers):
             await self._add()
         found = Bundle(bundle, Manifest.from_dict(told["manifest"]))
         usual = Doubts.load(found, has_embedding=True).usual
@@ -129,17 +129,19 @@ class Pool:
 
     def _hand_out(self) -> None:
         """Have those that are free look at what waits. The last is taken first: no more are at work than need be."""
-        self._free = [one for one in self._free if one.ready]
-        while self._free and (work := self._next()):
-            self._free.pop().ask(work)
+        while self._waiting and self._free:
+            if not self._free[-1].ready:
+                self._free.pop()
+            elif work := self._next():
+                self._free.pop().ask(work)
 
     def _next(self) -> list[_Asked]:
         """What is to be looked at next, in order: a few together only while there are as many for every process."""
-        waiting = self._waiting
-        most, taken = min(self._together, len(waiting) // self._settings.workers), list[_Asked]()
+        waiting, taken = self._waiting, list[_Asked]()
+        most = min(self._together, len(waiting) // self._workers)
         while waiting and (not taken or (len(taken) < most and not taken[0].alone and not waiting[0].alone)):
             one = waiting.popleft()
-            if not one.answer.done():  # nobody waits for it any more
+            if not one.answer.done():  # else nobody waits for it any more
                 taken.append(one)
         return taken
 
@@ -172,10 +174,9 @@ class Pool:
         if not looker.ready:
             return
         self._free.append(looker)
-        for breath in self._breaths:
-            if not breath.done():
+        while self._breaths:
+            if not (breath := self._breaths.pop()).done():
                 breath.set_result(None)
-        self._breaths.clear()
         self._hand_out()
 
     def again(self, work: list[_Asked]) -> None:
