@@ -9,69 +9,79 @@ clock starts, and answers are only looked at for their status, so that the clien
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import resource
+import select
+import socket
 import sys
 import time
 from pathlib import Path
 
+_AT_ONCE = 1 << 16
 
-class Asker(asyncio.Protocol):
-    """One connection."""
 
-    def __init__(self, requests: list[bytes], start: int, until: float, seen: list[tuple[float, int]]) -> None:
-        self.requests, self.turn, self.until, self.seen = requests, start, until, seen
-        self.done = asyncio.get_running_loop().create_future()
-        self.data = b""
+class Asker:
+    """One connection. It asks at once."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Ask for the first time."""
-        self.transport = transport
-        self._ask()
+    def __init__(self, port: int, requests: list[bytes], start: int) -> None:
+        self.line = socket.create_connection(("127.0.0.1", port))
+        self.line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.line.setblocking(False)
+        self.requests, self.turn = requests, start
+        self.ask()
 
-    def data_received(self, data: bytes) -> None:
-        """Note an answer that is whole, and ask again."""
-        self.data += data
-        head, found, body = self.data.partition(b"\r\n\r\n")
-        if not found:
+    def ask(self) -> None:
+        """Send the next request, as far as the connection takes it."""
+        self.turn += 1
+        self.began, self.answer = time.perf_counter(), b""
+        self.left = memoryview(self.requests[self.turn % len(self.requests)])
+        self.send()
+
+    def send(self) -> None:
+        """Send what is left of it."""
+        try:
+            while self.left:
+                self.left = self.left[self.line.send(self.left) :]
+        except (BlockingIOError, ConnectionError):  # of the second, `read` tells
             return
+
+    def read(self) -> int | None:
+        """The status, once an answer is whole; 0 of a connection that was cut."""
+        try:
+            came = self.line.recv(_AT_ONCE)
+        except ConnectionError:
+            return 0
+        if not came:
+            return 0
+        self.answer += came
+        head, found, body = self.answer.partition(b"\r\n\r\n")
+        if not found:
+            return None
         lengths = [int(one[15:]) for one in head.lower().split(b"\r\n") if one.startswith(b"content-length:")]
         whole = len(body) >= lengths[0] if lengths else body.endswith(b"0\r\n\r\n")
-        if whole:
-            now = time.perf_counter()
-            self.seen.append((now - self.began, int(self.data[9:12])))
-            self.data = b""
-            if now < self.until:
-                self._ask()
-            else:
-                self.transport.close()
-                self.done.set_result(None)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """A connection that was cut is a failed request."""
-        if not self.done.done():
-            self.seen.append((time.perf_counter() - self.began, 0))
-            self.done.set_result(None)
-
-    def _ask(self) -> None:
-        self.turn += 1
-        self.began = time.perf_counter()
-        self.transport.write(self.requests[self.turn % len(self.requests)])
+        return int(self.answer[9:12]) if whole else None
 
 
-async def load(port: int, requests: list[bytes], concurrency: int, seconds: float) -> list[tuple[float, int]]:
+def load(port: int, requests: list[bytes], concurrency: int, seconds: float) -> list[tuple[float, int]]:
     """Every request's seconds and status."""
-    seen: list[tuple[float, int]] = []
-    until = time.perf_counter() + seconds
-    loop = asyncio.get_running_loop()
-    step = max(1, len(requests) // concurrency)
-    pairs = [
-        await loop.create_connection(lambda n=n: Asker(requests, n * step, until, seen), "127.0.0.1", port)
-        for n in range(concurrency)
-    ]
-    await asyncio.gather(*(asker.done for _, asker in pairs))
+    seen, until, step = list[tuple[float, int]](), time.perf_counter() + seconds, max(1, len(requests) // concurrency)
+    askers = {one.line.fileno(): one for one in (Asker(port, requests, n * step) for n in range(concurrency))}
+    ready = select.epoll()
+    for number in askers:
+        ready.register(number, select.EPOLLIN | select.EPOLLOUT | select.EPOLLET)
+    while askers:
+        for number, what in ready.poll():
+            one = askers[number]
+            one.send()
+            if not what & ~select.EPOLLOUT or (status := one.read()) is None:
+                continue
+            now = time.perf_counter()
+            seen.append((now - one.began, status))
+            if status and now < until:
+                one.ask()
+            else:
+                askers.pop(number).line.close()
     return seen
 
 
@@ -83,7 +93,7 @@ def main() -> None:
     head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: {kind}\r\nContent-Length: "
     requests = [f"{head}{len(body)}\r\n\r\n".encode() + body for body in bodies]
     began, used = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF)
-    seen = asyncio.run(load(int(port), requests, int(concurrency), float(seconds)))
+    seen = load(int(port), requests, int(concurrency), float(seconds))
     took, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF)
     times = sorted(spent for spent, status in seen if status == 200)
     told = {
