@@ -18,6 +18,7 @@ from PIL import Image
 
 from api_client import BOUNDARY, HOST, KIND, Answer, form, get, post, predict, read, request, until
 from bundle_factory import photo
+from plantops.serve.settings import Settings
 
 pytestmark = pytest.mark.ci
 
@@ -82,6 +83,15 @@ def test_too_large_is_413_with_the_whole_body_sent(port: int) -> None:
     answer = predict(port, b"\xff" * 3_000_000)
     assert answer.status == 413
     assert "2.0 MB" in answer.json["detail"]
+
+
+def test_the_largest_photo_that_a_form_may_hold_is_looked_at(port: int) -> None:
+    room = Settings(max_upload_mb=2).body_limit(1) - len(form(("file", "leaf.jpg", b"")))
+    whole = photo(1)
+    for _ in range(3):  # more than there are processes
+        answer = predict(port, whole + b"\0" * (room - len(whole)))
+        assert (answer.status, answer.json.get("prediction")) == (200, predict(port, whole).json["prediction"])
+    assert predict(port, whole + b"\0" * (room - len(whole) + 1)).status == 413
 
 
 def test_too_large_is_413_when_the_length_is_not_announced(port: int) -> None:

@@ -150,7 +150,8 @@ class Pool:
         assert self._channel
         ours, theirs = socket.socketpair()
         try:
-            with theirs, _memory(self._settings.max_bytes) as (fd, shared):
+            # More than `max_bytes`: a photo may have what the form around it does not need.
+            with theirs, _memory(self._settings.body_limit(1)) as (fd, shared):
                 socket.send_fds(self._channel, [b"+"], [theirs.fileno(), fd])
             await asyncio.get_running_loop().create_connection(lambda: _Looker(self, shared), sock=ours)
         except OSError:
