@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import resource
 import signal
@@ -194,6 +195,33 @@ def test_who_goes_away_takes_nothing_from_those_he_was_looked_at_with(seeing: Pa
         assert (await pool.look(PHOTO, 1, False)).ranked, "nobody waits for what it does: another is there"
 
     alone(seeing, work)
+
+
+def in_memory() -> int:
+    """How many pieces of memory that processes share this one holds."""
+    with os.scandir("/proc/self/fd") as files:
+        return sum(os.readlink(one.path).startswith("/memfd:") for one in files if os.path.lexists(one.path))
+
+
+@pytest.mark.ci
+def test_the_memory_of_one_that_ended_is_let_go(release: Path) -> None:
+    large = photo(4, (900, 600), kind="PNG")
+
+    async def work(pool: Pool) -> None:
+        before = in_memory()
+        for _ in range(5):
+            await pool.breathe()
+            looking = asyncio.create_task(pool.look(large, 1, False))
+            await asyncio.sleep(0)
+            looking.cancel()
+        assert (await pool.look(large, 1, False)).ranked
+        assert in_memory() == before
+
+    gc.disable()
+    try:
+        alone(release, work)
+    finally:
+        gc.enable()
 
 
 @pytest.mark.ci

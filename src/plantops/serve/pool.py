@@ -280,8 +280,10 @@ class _Looker(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.alive = False
         self._give_back()
-        wanted = [one for one in self._work if not one.answer.done()]
-        if len(self._work) > 1:
+        self._shared.close()  # now, and not when Python comes to look for what nobody needs
+        work, self._work = self._work, []
+        wanted = [one for one in work if not one.answer.done()]
+        if len(work) > 1:
             self._pool.again(wanted)
         elif wanted:
             log.error("process %s ended while it looked at a photo", self._pid)
