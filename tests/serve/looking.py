@@ -32,10 +32,12 @@ class LookingModel(TinyModel):
     """``maps``: one convolution over cells of 8 x 8 pixels; ``logits``: their mean; ``embedding``: the mean colour.
 
     ``blind_to_black``: it makes no numbers of a photo that is all black. ``crowded``: photos of one pass mix.
+    ``lone``: more than one photo in a pass is an error, and its input does not say so.
     """
 
     blind_to_black: bool = False
     crowded: bool = False
+    lone: bool = False
 
     @property
     def kernel(self) -> np.ndarray:
@@ -72,6 +74,7 @@ class LookingModel(TinyModel):
             "darkest": darkest,
             "nothing": np.zeros((), np.float32),
             "last": np.array([1]),
+            "one": np.array([1, len(self.classes)]),
         }
         given = [numpy_helper.from_array(value, name) for name, value in constants.items()]
         graph = helper.make_graph(nodes, "looking", [inputs], outputs, given)
@@ -82,6 +85,8 @@ class LookingModel(TinyModel):
             middle = helper.make_node("ReduceMean", ["plain"], ["middle"], axes=[0])
             away = helper.make_node("Sub", ["plain", "middle"], ["away"])
             return [middle, away, helper.make_node("Add", ["plain", "away"], [LOGITS])]
+        if self.lone:
+            return [helper.make_node("Reshape", ["plain", "one"], [LOGITS])]
         if not self.blind_to_black:
             return [helper.make_node("Identity", ["plain"], [LOGITS])]
         return [

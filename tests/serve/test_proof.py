@@ -183,6 +183,7 @@ def whole(model: TinyModel, folder: Path) -> Predictor:
 def test_photos_share_a_pass_only_where_that_changes_no_bit(tmp_path: Path) -> None:
     assert whole(LookingModel(), tmp_path / "apart").together(4) == 4
     assert whole(LookingModel(crowded=True), tmp_path / "crowded").together(4) == 1
+    assert whole(LookingModel(lone=True), tmp_path / "lone").together(4) == 1
 
 
 def test_a_graph_for_one_photo_gets_one(tmp_path: Path) -> None:
