@@ -54,7 +54,8 @@ def family(pid: int) -> list[int]:
 
 
 def _pss(pid: int) -> int:
-    with suppress(OSError, StopIteration):
+    with suppress(OSError):
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-        return int(next(line for line in lines if line.startswith("Pss_Anon:")).split()[1]) * 1024
+        counted = [line.split() for line in lines if line.startswith(("Pss_Anon:", "Pss_Shmem:"))]
+        return sum(int(size) for _, size, _ in counted) * 1024
     return 0
