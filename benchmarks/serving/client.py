@@ -47,14 +47,20 @@ class Asker:
             return
 
     def read(self) -> int | None:
-        """The status, once an answer is whole; 0 of a connection that was cut."""
-        try:
-            came = self.line.recv(_AT_ONCE)
-        except ConnectionError:
-            return 0
-        if not came:
-            return 0
-        self.answer += came
+        """The status, once an answer is whole; 0 of a connection that was cut. Else nothing more has come yet."""
+        while (status := self._status()) is None:
+            try:
+                came = self.line.recv(_AT_ONCE)
+            except BlockingIOError:
+                return None
+            except ConnectionError:
+                return 0
+            if not came:
+                return 0
+            self.answer += came
+        return status
+
+    def _status(self) -> int | None:
         head, found, body = self.answer.partition(b"\r\n\r\n")
         if not found:
             return None
