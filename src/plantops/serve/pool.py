@@ -271,7 +271,8 @@ class _Looker(asyncio.Protocol):
         self._pid = told.get("pid", self._pid)
         work, self._work = self._work, []
         if work and len(work[0].photo) > _HELD:
-            self._shared.madvise(MADV_REMOVE, _HELD)
+            with suppress(OSError):  # a kernel that cannot: it stays, and is written over
+                self._shared.madvise(MADV_REMOVE, _HELD)
         self._pool.freed(self)
         for one, looked in zip(work, told.get("looked", []), strict=True):
             if not one.answer.done():
