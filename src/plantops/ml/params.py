@@ -221,7 +221,11 @@ def _check(params: Params) -> None:
         ("train.weight_decay", train.weight_decay >= 0, "0 or more"),
         ("train.label_smoothing", 0 <= train.label_smoothing < 1, "from 0 to less than 1"),
         ("train.patience", train.patience >= 1, "1 or more"),
-        ("train.small_epochs", 0 <= train.small_epochs < train.epochs, "0 or more, and less than train.epochs"),
+        (
+            "train.small_epochs",
+            0 <= train.small_epochs < train.epochs,
+            f"0 or more, and less than train.epochs: it is {train.small_epochs} of {train.epochs}",
+        ),
         ("train.finetune_from", train.finetune_from in (None, CHAMPION), f"null or {CHAMPION}"),
         ("train.finetune_epochs", train.finetune_epochs >= 1, "1 or more"),
         ("evaluate.repeats", 1 <= params.evaluate.repeats <= 20, "from 1 to 20"),

@@ -51,7 +51,7 @@ def files(body: bytearray, boundary: bytes, field: str, at_most: int) -> list[Up
             several += 1
             found += [Upload(filename, data)] if name == field else []
         if several > at_most:
-            raise BadForm(f"more than {at_most} files")
+            raise BadForm(f"more than {at_most} file{'s' if at_most > 1 else ''}")
         if others > _MOST_FIELDS:
             raise BadForm(f"more than {_MOST_FIELDS} fields that are no files")
     return found
