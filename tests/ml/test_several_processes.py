@@ -238,6 +238,38 @@ def test_two_machines_learn_as_two_processes_on_one_though_a_process_is_killed(
     assert same_model(folder, two)
 
 
+MEETS = """
+import sys
+from plantops.ml import workers
+from plantops.ml.frameworks import torch
+mine = workers.share()
+store = workers._met(mine)
+torch.distributed.init_process_group("gloo", store=store, rank=mine.rank, world_size=mine.of)
+number = torch.tensor(1 + mine.rank)
+torch.distributed.all_reduce(number)
+print(int(number))
+"""
+
+
+def test_processes_meet_whatever_others_left_and_however_agents_count() -> None:
+    from plantops.ml.frameworks import torch
+
+    store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+
+    def meets(rank: int, restarts: int) -> subprocess.Popen[str]:
+        told = {"RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": store.port}
+        told |= {"TORCHELASTIC_RUN_ID": "x", "TORCHELASTIC_RESTART_COUNT": restarts, "GLOO_SOCKET_IFNAME": "lo"}
+        env = {**os.environ, **{name: str(value) for name, value in told.items()}}
+        return subprocess.Popen([sys.executable, "-c", MEETS], env=env, stdout=subprocess.PIPE, text=True)
+
+    for died in (1, 0):
+        with meets(died, 0) as dead:
+            until(lambda: store.check([f"plantops/member-{died}"]), 60, "its name")  # noqa: B023
+            dead.kill()
+        with meets(1 - died, 0) as one, meets(died, 1) as other:
+            assert [one.communicate(timeout=60)[0], other.communicate(timeout=60)[0]] == ["3\n", "3\n"]
+
+
 def test_machines_that_cannot_meet_are_told_so_at_once(tmp_path: Path) -> None:
     folder = project(tmp_path / "p", devices=1, nodes=2)
     done = sh(*COMMAND, cwd=folder, check=False)

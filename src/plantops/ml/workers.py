@@ -14,6 +14,8 @@ import os
 import shutil
 import signal
 import sys
+import time
+import uuid
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -31,6 +33,7 @@ RESTARTS = 3
 MEETING = "PET_RDZV_ENDPOINT"  # torchrun's own name for --rdzv-endpoint
 _RUN = "plantops"
 _SILENCE = timedelta(minutes=5)  # one that the others wait for longer than this is taken for dead
+_LOOK_S = 0.05
 _TAIL = 15
 _PR_SET_PDEATHSIG = 1
 
@@ -146,15 +149,43 @@ def _join(params: Params, mine: Share) -> None:
             "dvc repro on the first node, torchrun on the others (docs/scale.md)",
         )
     alone = os.environ["TORCHELASTIC_USE_AGENT_STORE"] != str(True)
-    store = (
-        torch.distributed.FileStore(str(UNFINISHED / f"group-{os.environ['TORCHELASTIC_RESTART_COUNT']}"), mine.of)
-        if alone
-        else None
-    )
+    store: torch.distributed.Store
+    if alone:
+        name = f"group-{os.environ['TORCHELASTIC_RESTART_COUNT']}"
+        store = torch.distributed.FileStore(str(UNFINISHED / name), mine.of)
+    else:
+        store = _met(mine)
     backend = "cpu:gloo,cuda:nccl" if on_gpu(params) else "gloo"
     torch.distributed.init_process_group(
         backend, store=store, rank=mine.rank, world_size=mine.of, timeout=_SILENCE
     )  # fmt: skip
+
+
+def _met(mine: Share) -> torch.distributed.Store:
+    """A part of the agents' store that these processes alone have. Raises TimeoutError when they do not come together.
+
+    torchrun's own part is called after the restarts of an agent. Agents count these differently when a process dies:
+    who goes along with another's restart counts none. Then processes would read the addresses of those that ended.
+    """
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    told = torch.distributed.PrefixStore("plantops", torch.distributed.TCPStore(address, port, timeout=_SILENCE))
+    me, deadline, group = uuid.uuid4().hex, time.monotonic() + _SILENCE.total_seconds(), ""
+    told.set(f"member-{mine.rank}", me)
+    while time.monotonic() < deadline:
+        if mine.rank == 0:
+            group = "-".join(told.get(f"member-{rank}").decode() for rank in range(mine.of))
+            told.set("group", group)
+            if all(told.check([f"{group} {rank}"]) for rank in range(1, mine.of)):
+                told.set(f"{group} whole", "")
+                return torch.distributed.PrefixStore(group, told)
+        else:
+            group = told.get("group").decode()
+            if me in group:
+                told.set(f"{group} {mine.rank}", "")
+            if me in group and told.check([f"{group} whole"]):
+                return torch.distributed.PrefixStore(group, told)
+        time.sleep(_LOOK_S)
+    raise TimeoutError(f"the other processes did not come within {_SILENCE}")
 
 
 def _meeting(nodes: int) -> dict[str, Any]:
