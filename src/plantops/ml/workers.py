@@ -169,7 +169,7 @@ def _met(mine: Share) -> torch.distributed.Store:
     """
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     told = torch.distributed.PrefixStore("plantops", torch.distributed.TCPStore(address, port, timeout=_SILENCE))
-    me, deadline, group = uuid.uuid4().hex, time.monotonic() + _SILENCE.total_seconds(), ""
+    me, deadline = uuid.uuid4().hex, time.monotonic() + _SILENCE.total_seconds()
     told.set(f"member-{mine.rank}", me)
     while time.monotonic() < deadline:
         if mine.rank == 0:
@@ -182,8 +182,8 @@ def _met(mine: Share) -> torch.distributed.Store:
             group = told.get("group").decode()
             if me in group:
                 told.set(f"{group} {mine.rank}", "")
-            if me in group and told.check([f"{group} whole"]):
-                return torch.distributed.PrefixStore(group, told)
+                if told.check([f"{group} whole"]):
+                    return torch.distributed.PrefixStore(group, told)
         time.sleep(_LOOK_S)
     raise TimeoutError(f"the other processes did not come within {_SILENCE}")
 
